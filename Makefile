@@ -1,0 +1,36 @@
+# Two commands: `make demo` and `make test`. Everything is installed into .venv; nothing system-wide.
+PYTHON ?= python3
+BIN := .venv/bin
+# A CPU-only JAX is enough for both; PyTorch is what tests compare with.
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test clean
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	touch $@
+
+.venv/train: .venv/python pyproject.toml
+	$(BIN)/pip install --quiet -e '.[train]'
+	touch $@
+
+.venv/dev: .venv/train
+	$(BIN)/pip install --quiet '$(TORCH)'
+	$(BIN)/pip install --quiet -e '.[train,torch,dev]'
+	touch $@
+
+demo: .venv/train
+	$(BIN)/python train.py --config configs/quickstart.py --workdir runs/demo
+	$(BIN)/python eval.py --weights runs/demo --datasets held_out --inference tile --save_images --output runs/demo/eval
+	@echo "Look at runs/demo/eval/strips/held_out/astronaut.png"
+
+test: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,44 @@
+"""Every configuration field, with the released recipe's values at ×4 as defaults."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Return the full-size ×4 network, trained as released (SPEC.md §4)."""
+    config = ConfigDict()
+    config.scale = 4  # up-scaling factor: 2, 3 or 4
+    config.seed = 0  # of the initialisation and of every crop and flip
+
+    config.model = ConfigDict()
+    config.model.n_feats = 64  # channels C
+    config.model.n_groups = 8  # residual groups G, half on each side of the attention; even
+    config.model.n_blocks = 9  # blocks per group N
+    config.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
+    config.precision = "default"  # of matrix products: default (TF32 or bf16 on GPU and TPU), high or highest
+
+    config.data = ConfigDict()
+    config.data.source = "folder"  # photos (built-in) or folder
+    config.data.dir = ""  # the folder, for source=folder: any layout that README.md names
+    config.data.loader = "tfdata"  # tfdata
+
+    config.total_steps = 1_000_000  # steps of training
+    config.batch_size = 16  # pictures per step, over all devices
+    config.patch_size = 48  # side of the LR patch, pixels
+    config.learning_rate = 2e-4  # Adam's, at its highest
+    config.schedule = "halving"  # halving (every halve_every steps) or cosine (to zero at total_steps)
+    config.halve_every = 1_200_000  # steps between halvings
+    config.warmup_steps = 0  # steps over which the rate rises linearly from zero
+
+    config.adam_b2 = 0.999  # Adam's decay of squared gradients; lower suits short runs
+    config.clip_norm = 0.0  # gradients with a larger global norm are scaled down to it; 0 for never
+
+    config.log_every = 100  # steps between lines of metrics.jsonl
+    config.eval_every = 10_000  # steps between validations; there is always one at the end
+    config.checkpoint_every = 10_000  # steps between checkpoints; there is always one at a validation
+    config.keep_checkpoints = 2  # newest checkpoints kept; the best by PSNR is kept besides
+
+    config.eval = ConfigDict()
+    config.eval.data_dir = ""  # folder of benchmark sets; when empty, a built-in photo that is not trained on
+    config.eval.datasets = ""  # comma-separated names; the first one's PSNR decides which checkpoint is best
+    config.eval.inference = "chop"  # whole, chop or tile
+    return config

@@ -1,0 +1,103 @@
+"""Finding the pictures of a data set in the folder layouts that are common in super-resolution."""
+
+from collections.abc import Sequence
+
+from etils import epath
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.images import list_images
+from msnlan_jax.pairs import Pair
+
+
+def _hr_dirs(split: str) -> tuple[str, ...]:
+    return ("HR", "GTmod12", f"DIV2K_{split}_HR")
+
+
+def _lr_dirs(split: str, scale: int) -> tuple[str, ...]:
+    return (
+        f"LR_bicubic/X{scale}",
+        f"LR_bicubic/x{scale}",
+        f"LRbicx{scale}/x{scale}",
+        f"LRbicx{scale}",
+        f"DIV2K_{split}_LR_bicubic/X{scale}",
+        f"DIV2K_{split}_LR_bicubic/x{scale}",
+    )
+
+
+def find_pairs(folder: epath.PathLike, scale: int, *, split: str = "valid") -> list[Pair]:
+    """Return the pictures of one data set, in any of the layouts, by name.
+
+    `HR` + `LR_bicubic/X4/<name>x4.png` (EDSR), `GTmod12` + `LRbicx4[/x4]/<name>[x4].png` (BasicSR),
+    `DIV2K_<split>_HR` + `DIV2K_<split>_LR_bicubic/X4/<name>x4.png`, or a bare folder of HR pictures. Where there is
+    no LR folder for this scale, pairs have no LR file, and `read_pair` makes the picture.
+
+    Args:
+        folder: the data set's.
+        scale: up-scaling factor.
+        split: "train" or "valid", for DIV2K.
+
+    Raises:
+        FileNotFoundError: when the folder, or the LR picture of one HR picture, is missing.
+        InputError: when it holds no pictures, or two of the same name.
+    """
+    folder = epath.Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: no such folder, expected a data set")
+    hr_dir = next((folder / name for name in _hr_dirs(split) if (folder / name).is_dir()), folder)
+    hr_files = list_images(hr_dir)
+    if not hr_files:
+        layouts = ", ".join(_hr_dirs(split))
+        raise InputError(f"{hr_dir}: found no pictures, expected some here or in a folder {layouts}")
+    stems = [path.stem for path in hr_files]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise InputError(f"{hr_dir}: found two pictures called {twice[0]}, expected different names")
+    lr_dir = None
+    if hr_dir != folder:
+        lr_dir = next((folder / name for name in _lr_dirs(split, scale) if (folder / name).is_dir()), None)
+    if lr_dir is None:
+        return [Pair(path.stem, path) for path in hr_files]
+    lr_files = {path.stem: path for path in list_images(lr_dir)}
+    # One style of names for the whole folder: with pictures "im" and "imx2", the LR of "im" may be either.
+    suffixed = sum(f"{stem}x{scale}" in lr_files for stem in stems) >= sum(stem in lr_files for stem in stems)
+    suffix = f"x{scale}" if suffixed else ""
+    pairs = []
+    for path in hr_files:
+        lr = lr_files.get(f"{path.stem}{suffix}")
+        if lr is None:
+            raise FileNotFoundError(f"{lr_dir}/{path.stem}{suffix}.png: no such file, expected the LR of {path}")
+        pairs.append(Pair(path.stem, path, lr))
+    return pairs
+
+
+def find_datasets(root: epath.PathLike, names: Sequence[str], scale: int) -> dict[str, list[Pair]]:
+    """Return name → pairs of the data sets under `root`.
+
+    Args:
+        root: a folder with one folder per data set, or a data set itself.
+        names: which of them; when empty, `root` itself if it is a data set, else all that are there.
+        scale: up-scaling factor.
+
+    Raises:
+        FileNotFoundError: when `root` is missing.
+        InputError: when a name is not there, or nothing is.
+    """
+    root = epath.Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder, expected data sets")
+    if not names and _is_dataset(root):
+        return {root.resolve().name: find_pairs(root, scale)}
+    present = sorted(
+        path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "." and _is_dataset(path)
+    )
+    if not present:
+        raise InputError(f"{root}: found no data sets or pictures, expected some")
+    for name in names:
+        if name not in present:
+            raise InputError(f"{root}: found no data set {name}, expected one of {', '.join(present)}")
+    return {name: find_pairs(root / name, scale) for name in names or present}
+
+
+def _is_dataset(folder: epath.Path) -> bool:
+    if any((folder / name).is_dir() for name in _hr_dirs("valid")):
+        return True
+    return bool(list_images(folder))

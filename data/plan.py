@@ -1,0 +1,67 @@
+"""The sampling plan: which image, crop and flip each sample of a step takes, a pure function of (seed, step)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from msnlan_jax.images import RGBPicture
+
+Patches = UInt8[np.ndarray, "_b _h _w 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What one step reads.
+
+    Attributes:
+        image: which picture.
+        top: first LR row of the crop.
+        left: first LR column of the crop.
+        flips: whether to flip horizontally, flip vertically, and transpose, each with probability ½.
+    """
+
+    image: Int[np.ndarray, " b"]
+    top: Int[np.ndarray, " b"]
+    left: Int[np.ndarray, " b"]
+    flips: Bool[np.ndarray, "b 3"]
+
+
+def plan_step(seed: int, step: int, batch_size: int, sizes: Int[np.ndarray, "n 2"], patch_size: int) -> Samples:
+    """Return the samples of one step.
+
+    Args:
+        seed: the run's.
+        step: from 0.
+        batch_size: samples.
+        sizes: LR height and width of every picture, at least `patch_size`.
+        patch_size: side of the LR crop.
+    """
+    random = np.random.Generator(np.random.Philox(key=[seed, step]))
+    image = random.integers(len(sizes), size=batch_size)
+    top, left = (random.integers(sizes[image, axis] - patch_size + 1) for axis in (0, 1))
+    return Samples(image, top, left, random.random((batch_size, 3)) < 0.5)
+
+
+def cut(
+    pictures: Sequence[tuple[RGBPicture, RGBPicture]], samples: Samples, patch_size: int, scale: int
+) -> tuple[Patches, Patches]:
+    """Cut the planned crops out of LR and HR pictures and flip them.
+
+    Returns:
+        LR `[B,p,p,3]` and HR `[B,sp,sp,3]`, uint8 0..255.
+    """
+    lr: list[RGBPicture] = []
+    hr: list[RGBPicture] = []
+    for image, top, left, flips in zip(samples.image, samples.top, samples.left, samples.flips, strict=True):
+        for picture, factor, patches in ((pictures[image][0], 1, lr), (pictures[image][1], scale, hr)):
+            y, x, side = top * factor, left * factor, patch_size * factor
+            patches.append(_flip(picture[y : y + side, x : x + side], flips))
+    return np.stack(lr), np.stack(hr)
+
+
+def _flip(patch: RGBPicture, flips: Bool[np.ndarray, " 3"]) -> RGBPicture:
+    horizontal, vertical, transpose = flips
+    patch = patch[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+    return patch.transpose(1, 0, 2) if transpose else patch

@@ -1,0 +1,57 @@
+"""The tf.data graph that feeds training; the only file that imports TensorFlow."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data import sources
+from data.plan import Patches, cut, plan_step
+from msnlan_jax.errors import InputError
+
+# Warnings only; and TensorFlow announces oneDNN, which cutting crops does not need, at every start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+try:
+    import tensorflow as tf
+except ImportError:
+    raise InputError("config.data.loader: tfdata needs TensorFlow: pip install -e '.[train]'") from None
+
+
+class Batches:
+    """Reads the pictures that a configuration names, and yields batches of them.
+
+    What a step reads depends on the seed and the step number only, so that a resumed run sees the same batches.
+
+    Args:
+        config: every field of `configs/base.py`.
+
+    Raises:
+        FileNotFoundError, InputError: as `sources.training_pairs` and `sources.read_all`.
+    """
+
+    def __init__(self, config: ConfigDict):
+        for kind in ("GPU", "TPU"):
+            tf.config.set_visible_devices([], kind)  # they are JAX's
+        self._config = config
+        self._pictures = sources.read_all(sources.training_pairs(config), config.scale, config.patch_size)
+        self._sizes = np.array([lr.shape[:2] for lr, _ in self._pictures])
+
+    def __call__(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:
+        """Yield the LR and HR batches of steps `start_step`, `start_step` + 1, …, uint8 0..255."""
+        return (
+            tf.data.Dataset.range(start_step, self._config.total_steps)
+            .map(
+                lambda step: tf.numpy_function(self._batch, [step], (tf.uint8, tf.uint8), stateful=False),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            .prefetch(tf.data.AUTOTUNE)
+            .as_numpy_iterator()
+        )
+
+    def _batch(self, step: int) -> tuple[Patches, Patches]:
+        config = self._config
+        samples = plan_step(config.seed, int(step), config.batch_size, self._sizes, config.patch_size)
+        return cut(self._pictures, samples, config.patch_size, config.scale)

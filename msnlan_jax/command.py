@@ -1,0 +1,55 @@
+"""What all commands share: one-line errors with exit code 2, and a compilation cache."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+
+from msnlan_jax.errors import InputError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command; a user's mistake ends in one line on standard error and exit code 2."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells how it works
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _report_unraisable
+    try:
+        use_compilation_cache()
+        main()
+    except (InputError, OSError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with what is wrong."""
+        fail(f"{message} (--help lists the flags)")
+
+
+def fail(message: str) -> NoReturn:
+    """End the program with one line and exit code 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Report an error outside any call, but not those of Orbax's other reads, which go on after one has failed."""
+    if not str(unraisable.exc_value).startswith(("Event loop is closed", "Encountered error while reading array")):
+        sys.__unraisablehook__(unraisable)
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in a per-user folder, unless JAX_COMPILATION_CACHE_DIR says another."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(base / "msnlan_jax" / "xla"))

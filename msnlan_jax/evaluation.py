@@ -1,0 +1,157 @@
+"""Scoring super-resolved pictures against the true ones, one data set at a time."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from etils import epath
+from tqdm import tqdm
+
+from msnlan_jax import metrics
+from msnlan_jax.errors import InputError
+from msnlan_jax.images import RGBPicture, list_images, read_rgb
+from msnlan_jax.metrics import Scores
+from msnlan_jax.pairs import Pair, crop_to, read_pair
+
+Upscale = Callable[[RGBPicture], RGBPicture]
+OnPicture = Callable[[str, RGBPicture, RGBPicture, RGBPicture], None]
+
+
+@dataclasses.dataclass
+class DatasetScores:
+    """Scores of a data set.
+
+    Attributes:
+        images: picture name → scores.
+        seconds: time spent up-scaling, compilation included.
+    """
+
+    images: dict[str, Scores] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def psnr(self) -> float:
+        """Mean of the pictures' PSNRs, dB."""
+        return _mean([scores.psnr for scores in self.images.values()])
+
+    @property
+    def ssim(self) -> float:
+        """Mean of the pictures' SSIMs, those too small for one left out."""
+        return _mean([scores.ssim for scores in self.images.values() if not math.isnan(scores.ssim)])
+
+
+def check_pairs(pairs: Iterable[Pair], scale: int) -> None:
+    """Read every picture once, so that a broken one is found before hours of work; raises as `read_pair`."""
+    for pair in pairs:
+        _, hr = read_pair(pair, scale)
+        if min(hr.shape[:2]) <= 2 * scale:
+            found = f"{hr.shape[0]}×{hr.shape[1]}"
+            raise InputError(f"{pair.hr}: found {found} pixels, expected more than the border of {scale} on every side")
+
+
+def evaluate(
+    upscale: Upscale,
+    pairs: Sequence[Pair],
+    scale: int,
+    *,
+    border: int | None = None,
+    on_picture: OnPicture | None = None,
+    title: str = "",
+) -> DatasetScores:
+    """Up-scale the LR picture of every pair and score it.
+
+    Args:
+        upscale: LR uint8 RGB → SR uint8 RGB, `scale` times as large.
+        pairs: the data set.
+        scale: up-scaling factor.
+        border: pixels left out on every side; by default the scale.
+        on_picture: called with name, LR, HR and SR picture as each is done.
+        title: what the progress bar is called; without one there is no bar.
+
+    Raises:
+        FileNotFoundError, InputError: as `read_pair`.
+
+    Source: SPEC.md §6.
+    """
+    result = DatasetScores()
+    with tqdm(pairs, desc=title, unit="picture", disable=not title) as bar:
+        for pair in bar:
+            lr, hr = read_pair(pair, scale)
+            start = time.perf_counter()
+            sr = upscale(lr)
+            result.seconds += time.perf_counter() - start
+            _add(result, pair.name, sr, hr, scale if border is None else border, str(pair.hr))
+            if on_picture is not None:
+                on_picture(pair.name, lr, hr, sr)
+            bar.set_postfix_str(f"{result.psnr:.3f} dB")
+    return result
+
+
+def score_folder(
+    sr_dir: epath.PathLike, hr_dir: epath.PathLike, scale: int, *, border: int | None = None
+) -> DatasetScores:
+    """Score pictures made by any method: for each HR picture, `<name>.*`, `<name>x4*` or `<name>_*` in `sr_dir`.
+
+    Args:
+        sr_dir: super-resolved pictures.
+        hr_dir: true pictures, cropped at the bottom and right to the size of theirs.
+        scale: up-scaling factor.
+        border: pixels left out on every side; by default the scale.
+
+    Raises:
+        FileNotFoundError: when a folder, or the picture of one name, is missing.
+        InputError: when a folder is empty, or a picture is broken, ambiguous or of the wrong size.
+    """
+    hr_files, sr_files = (_pictures(folder) for folder in (hr_dir, sr_dir))
+    if len({path.stem for path in hr_files}) < len(hr_files):
+        raise InputError(f"{hr_dir}: found two pictures of one name, expected different names")
+    matches = {hr: _match(hr, [path.stem for path in hr_files], sr_files, scale) for hr in hr_files}
+
+    def read(hr_path: epath.Path) -> tuple[RGBPicture, RGBPicture]:
+        sr = read_rgb(matches[hr_path])
+        return sr, crop_to(read_rgb(hr_path), sr.shape[:2], scale, str(matches[hr_path]), str(hr_path))
+
+    for path in hr_files:
+        read(path)  # a broken picture is found before any is scored
+    result = DatasetScores()
+    for path in tqdm(hr_files, desc="scoring", unit="picture"):
+        sr, hr = read(path)
+        _add(result, path.stem, sr, hr, scale if border is None else border, str(path))
+    return result
+
+
+def _match(hr: epath.Path, stems: Sequence[str], sr_files: Sequence[epath.Path], scale: int) -> epath.Path:
+    """Return the SR picture of an HR picture, by name."""
+    name = hr.stem
+    # A longer HR name, as in "0801" and "0801_b", owns the files that begin with it.
+    longer = tuple(stem for stem in stems if stem != name and stem.startswith(name))
+    matches = [path for path in sr_files if path.stem == name] or [
+        path
+        for path in sr_files
+        if path.stem.startswith((f"{name}x{scale}", f"{name}_")) and not (longer and path.stem.startswith(longer))
+    ]
+    folder = sr_files[0].parent
+    if not matches:
+        raise FileNotFoundError(f"{folder}: found no picture {name}.* or {name}x{scale}.*, expected one as for {hr}")
+    if len(matches) > 1:
+        names = ", ".join(path.name for path in matches)
+        raise InputError(f"{folder}: found {names}, expected one picture for {hr}")
+    return matches[0]
+
+
+def _add(result: DatasetScores, name: str, sr: RGBPicture, hr: RGBPicture, border: int, source: str) -> None:
+    try:
+        result.images[name] = metrics.score(sr, hr, border)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def _pictures(folder: epath.PathLike) -> list[epath.Path]:
+    if not (found := list_images(folder)):
+        raise InputError(f"{folder}: found no pictures, expected at least one")
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

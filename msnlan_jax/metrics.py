@@ -1,0 +1,82 @@
+"""PSNR and SSIM as super-resolution papers report them (SPEC.md §6)."""
+
+import dataclasses
+import math
+
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.images import RGBPicture
+
+_LUMA = np.array([65.738, 129.057, 25.064]) / 256
+_Y_SSIM = np.array([65.481, 128.553, 24.966]) / 255
+_SSIM_WINDOW = 11
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Scores of one picture: PSNR in dB (infinite for equal pictures), and SSIM, NaN where no window fits."""
+
+    psnr: float
+    ssim: float
+
+
+def psnr(sr: RGBPicture, hr: RGBPicture, border: int) -> float:
+    """Peak signal-to-noise ratio in dB of the luma difference, (65.738·R + 129.057·G + 25.064·B)/256, peak 255.
+
+    Args:
+        sr: reconstructed picture, 0..255.
+        hr: true picture, the same shape.
+        border: pixels cropped from every side first, by custom the scale.
+
+    Raises:
+        InputError: when shapes differ or nothing is left inside the border.
+
+    Source: SPEC.md §6, as the released model and its relatives compute it.
+    """
+    sr, hr = _crop(sr, hr, border)
+    error = float(np.mean(np.square((sr.astype(np.float64) - hr.astype(np.float64)) @ _LUMA)))
+    return 10 * math.log10(255**2 / error) if error > 0 else math.inf
+
+
+def ssim(sr: RGBPicture, hr: RGBPicture, border: int) -> float:
+    """Structural similarity on Y = 16 + (65.481·R + 128.553·G + 24.966·B)/255, valid windows only.
+
+    11×11 Gaussian windows of σ 1.5, K = (0.01, 0.03), L = 255, population statistics: the field's standard.
+
+    Args:
+        sr: reconstructed picture, 0..255.
+        hr: true picture, the same shape.
+        border: pixels cropped from every side first, by custom the scale.
+
+    Returns:
+        The mean over all windows; NaN when not even one fits inside the border.
+
+    Raises:
+        InputError: when shapes differ or nothing is left inside the border.
+
+    Source: SPEC.md §6; computed by scikit-image.
+    """
+    sr, hr = _crop(sr, hr, border)
+    if min(sr.shape[:2]) < _SSIM_WINDOW:
+        return math.nan
+    sr_y, hr_y = (16 + image.astype(np.float64) @ _Y_SSIM for image in (sr, hr))
+    return float(
+        structural_similarity(sr_y, hr_y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255)
+    )
+
+
+def score(sr: RGBPicture, hr: RGBPicture, border: int) -> Scores:
+    """Return both scores of one picture; arguments and errors as `psnr` and `ssim`."""
+    return Scores(psnr(sr, hr, border), ssim(sr, hr, border))
+
+
+def _crop(sr: RGBPicture, hr: RGBPicture, border: int) -> tuple[np.ndarray, np.ndarray]:
+    if sr.shape != hr.shape:
+        raise InputError(f"scores: found sizes {sr.shape[:2]} and {hr.shape[:2]}, expected equal sizes")
+    h, w = sr.shape[:2]
+    if min(h, w) <= 2 * border:
+        raise InputError(f"scores: found {h}×{w} pixels, expected more than the border of {border} on every side")
+    inside = (slice(border, h - border), slice(border, w - border))
+    return sr[inside], hr[inside]

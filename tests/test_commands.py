@@ -1,0 +1,302 @@
+"""The commands as a user types them, mostly without a process of their own."""
+
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from absl import flags
+
+from msnlan_jax import command, weights
+from msnlan_jax.images import read_image, write_image
+from msnlan_jax.resize import imresize
+from msnlan_jax.torch_keys import to_torch
+from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
+ROOT = Path(__file__).parents[1]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def load_main(script):
+    """The `main` of a program, loaded afresh as if it were started."""
+    if script == "upscale":
+        return importlib.import_module("msnlan_jax.upscale.__main__").main
+    spec = importlib.util.spec_from_file_location(script, ROOT / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
+    """Run a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command sets its own; to be put back
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        before, code = set(flags.FLAGS), 0
+        try:
+            command.run(load_main(script))
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A data set, weights, and whatever else can be wrong with either."""
+    save_noise(tmp_path / "data" / "tiny" / "HR", {"a.png": (30, 27, 3), "b.png": (24, 32, 3)})
+    save_noise(tmp_path / "data" / "mismatch" / "HR", {"a.png": (24, 24, 3)})
+    save_noise(tmp_path / "data" / "mismatch" / "LR_bicubic" / "X2", {"ax2.png": (10, 12, 3)})
+    save_noise(tmp_path / "data" / "broken" / "HR", {"a.png": (24, 24, 3), "b.png": (24, 24, 3)})
+    broken = tmp_path / "data" / "broken" / "HR" / "b.png"
+    broken.write_bytes(broken.read_bytes()[:500])
+    (tmp_path / "data" / "empty" / "HR").mkdir(parents=True)
+    weights.write_safetensors(tmp_path / "x2.safetensors", tiny_config(2), tiny_parameters(2))
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "x2.safetensors").read_bytes()[:9999])
+    (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and nothing more")
+    (tmp_path / "file").write_bytes(b"precious")
+    write_image(tmp_path / "rgba.png", noise(0, 6, 5, 4))
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "out").mkdir()
+    for name in ("results.json", "results.md", "config.json", "a.png", "a.safetensors", "a.pt"):
+        (tmp_path / "out" / name).write_bytes(b"precious")
+    return tmp_path
+
+
+EVAL = "eval --data_dir data --datasets tiny --scale 2 --output out"
+TRAIN = "train --config {root}/configs/quickstart.py --workdir new"
+SMALL = "--config.batch_size=2 --config.patch_size=8 --config.data.source=folder --config.eval.data_dir=data/tiny"
+
+# What is typed, and the pattern with which the one line on standard error begins.
+MISTAKES = [
+    ("eval --data_dir data --datasets broken --scale 2 --output out", "data/broken/HR/b.png: broken or unreadable"),
+    ("eval --data_dir data --datasets mismatch --scale 2 --output out", "data/mismatch/HR/a.png: found 24×24 pixels"),
+    ("eval --data_dir data --datasets empty --scale 2 --output out", "data/empty/HR: found no pictures"),
+    ("eval --data_dir nothing --scale 2 --output out", "nothing: found no data sets or pictures"),
+    (
+        "eval --data_dir data --datasets tiny,Set5 --output out",
+        "data: found no data set .*, expected one of broken, empty, mismatch, tiny",
+    ),
+    ("eval --data_dir none --output out", "none: no such folder, expected data sets"),
+    ("eval --datasets Set5 --output out", "--datasets: found Set5, expected photos or held_out"),
+    (f"{EVAL} --weights cut.safetensors", "cut.safetensors: not a readable safetensors file"),
+    (f"{EVAL} --weights cut.pt", "cut.pt: not a readable PyTorch checkpoint"),
+    (f"{EVAL} --weights none.pt", "none.pt: no such file or workdir, nor bundled weights"),
+    (f"{EVAL} --weights nothing", "nothing/config.json: no such file"),
+    ("eval --weights x2.safetensors --scale 3 --output out", "x2.safetensors: found weights for ×2, expected ×3"),
+    (f"{EVAL} --scale 0", "--scale: found 0, expected a positive number"),
+    (f"{EVAL} --scale two", "argument --scale: invalid int value: 'two'"),
+    (f"{EVAL} --inference fast", "argument --inference: invalid choice: 'fast'"),
+    (f"{EVAL} --inference tile --tile_size 8 --tile_overlap 5", "tiles: found size 8 and overlap 5"),
+    (f"{EVAL} --nope", "unrecognized arguments: --nope"),
+    (f"{EVAL} --sr_dir data", "--sr_dir and --hr_dir go together"),
+    ("eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --output out", "--sr_dir needs --scale"),
+    ("eval --sr_dir nothing --hr_dir data/tiny/HR --scale 2 --output out", "nothing: found no pictures"),
+    ("eval --sr_dir data/tiny/HR --hr_dir data/mismatch/HR --scale 2 --output out", "data/mismatch/HR/a.png: found 24"),
+    ("eval --data_dir data --datasets tiny --output file", "--output: file is a file, expected a folder"),
+    (
+        "eval --data_dir data --datasets tiny --output file/below",
+        "--output: found file/below, expected a folder",
+    ),
+    ("convert_torch_weights --input cut.pt --output out/a.safetensors", "cut.pt: not a readable PyTorch checkpoint"),
+    ("convert_torch_weights --input cut.safetensors --to_torch --output out/a.pt", "cut.safetensors: not a readable"),
+    ("convert_torch_weights --input none.pt --output out/a.safetensors", "none.pt: no such file"),
+    ("convert_torch_weights --input x2.safetensors --output out/a.pt", "--output: found out/a.pt, expected a name"),
+    ("convert_torch_weights --input x2.safetensors --output file/a.safetensors", "file/a.safetensors: cannot be writ"),
+    ("convert_torch_weights --output out/a.safetensors", "the following arguments are required: --input"),
+    ("upscale none.png -o out/new.png", "none.png: no such file or folder"),
+    ("upscale text.png -o out/new.png", "text.png: broken or unreadable picture: not a picture in a known format"),
+    ("upscale data/broken/HR/b.png -o out/new.png", "data/broken/HR/b.png: broken or unreadable picture"),
+    ("upscale rgba.png -o out/a.png", "--output: out/a.png is there already, expected a new name or --overwrite"),
+    ("upscale rgba.png -o out/new.xyz", "--output: found out/new.xyz, expected a name that ends in .png"),
+    ("upscale rgba.png -o out/new.jpg", "out/new.jpg: found a picture with alpha"),
+    ("upscale rgba.png -o file/new.png", "file/new.png: cannot be written"),
+    ("upscale rgba.png -o out/new.png --weights x2.safetensors --scale 4", "x2.safetensors: found weights for ×2"),
+    ("upscale rgba.png -o out/new.png --scale 0", "--scale: found 0, expected a positive number"),
+    ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tiles: found size 0"),
+    ("upscale nothing -o out", "nothing: found no pictures, expected at least one"),
+    ("upscale data/tiny/HR -o file", "--output: file is a file, expected a folder"),
+    ("train --config none.py --workdir new", ".*none.py"),
+    ("train --workdir new", "flags: expected both --config"),
+    ("train --config {root}/configs/quickstart.py", "flags: expected both --config"),
+    (f"{TRAIN} more", "flags: found 'more', expected only --flag=value"),
+    (f"{TRAIN} --config.nope=1", ".*config.nope"),
+    (f"{TRAIN} --config.scale=abc", "flags: .*scale.*abc"),
+    (f"{TRAIN} --config.model.n_feats=2.5", "flags: .*n_feats.*2.5"),
+    (f"{TRAIN} --config.scale=5", "config: scale: found 5, expected one of 2, 3, 4"),
+    (f"{TRAIN} --config.batch_size=0", "config.batch_size: found 0, expected at least 1"),
+    (f"{TRAIN} --config.data.source=web {SMALL.replace('--config.data.source=folder', '')}", "config.data.source: "),
+    (f"{TRAIN} --config.data.loader=none --config.eval.data_dir=data/tiny", "config.data.loader: found 'none'"),
+    (f"{TRAIN} --config.eval.data_dir=data/mismatch", "data/mismatch/HR/a.png: found 24×24 pixels"),
+    (
+        f"{TRAIN} --config.eval.data_dir=data --config.eval.datasets=Set5",
+        "data: found no data set Set5",
+    ),
+    (f"{TRAIN} {SMALL} --config.data.dir=none", "none: no such folder, expected a data set"),
+    (f"{TRAIN} {SMALL} --config.data.dir=nothing", "nothing: found no pictures"),
+    (f"{TRAIN} {SMALL} --config.data.dir=data/broken", "data/broken/HR/b.png: broken or unreadable picture"),
+    (f"{TRAIN} {SMALL} --config.data.dir=data/tiny --config.patch_size=20", "data/tiny/HR/a.png: found 15×13 LR pix"),
+    (
+        f"{TRAIN} {SMALL} --config.data.dir=data/tiny --workdir file/below",
+        "--workdir: found file/below, expected",
+    ),
+    (f"{TRAIN} {SMALL} --config.data.dir=data/tiny --workdir out", "out/config.json: damaged: "),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES, ids=[line for line, _ in MISTAKES])
+@pytest.mark.usefixtures("unchecked")
+def test_mistakes_end_in_one_line(invoke, files, line, message):
+    if "cut.pt" in line:
+        pytest.importorskip("torch")
+    if SMALL in line:
+        pytest.importorskip("tensorflow")
+    before = snapshot(files)
+    result = invoke(*line.format(root=ROOT).split())
+    assert re.fullmatch(f"error: {message}.*\n", result.err)
+    assert result.code == 2
+    assert snapshot(files) == before
+
+
+PROTOCOL = {"psnr": "luma", "ssim": "Y", "border": 2, "rounding": "uint8"}
+
+
+def read_results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["bicubic", "x2.safetensors"])
+def test_eval_and_scoring_its_pictures_agree(invoke, files, name):
+    result = invoke(*EVAL.split(), "--weights", name, "--save_images", "--output", "new/eval")
+    assert (result.code, result.out.count("| tiny | 2 |")) == (0, 1 + (name != "bicubic"))
+    found = read_results(files / "new" / "eval")
+    assert (found["scale"], found["weights"], list(found["datasets"])) == (2, name, ["tiny"])
+    assert list(found["bicubic"]) == ([] if name == "bicubic" else ["tiny"])
+    assert found["protocol"] == PROTOCOL | {"inference": "whole", "self_ensemble": False}
+    written = snapshot(files / "new" / "eval")
+    assert sorted(written) == [
+        "images/tiny/ax2.png",
+        "images/tiny/bx2.png",
+        "results.json",
+        "results.md",
+        "strips/tiny/a.png",
+        "strips/tiny/b.png",
+    ]
+    assert read_image(files / "new/eval/images/tiny/ax2.png").shape == (30, 26, 3)
+    assert read_image(files / "new/eval/images/tiny/bx2.png").shape == (24, 32, 3)
+    flags = ["--sr_dir", "new/eval/images/tiny", "--hr_dir", "data/tiny/HR", "--scale", 2, "--output", "new/score"]
+    assert invoke("eval", *flags).code == 0
+    scored = read_results(files / "new" / "score")
+    assert list(scored["datasets"]) == ["tiny"]
+    for key in ("psnr", "ssim", "images"):
+        assert scored["datasets"]["tiny"][key] == found["datasets"]["tiny"][key]
+
+
+def test_eval_without_flags_scores_bicubic_on_the_built_in_photos(invoke, tmp_path):
+    assert invoke("eval").code == 0
+    found = read_results(tmp_path / "runs" / "eval-x4")
+    assert (found["scale"], found["weights"]) == (4, "bicubic")
+    assert len(found["datasets"]["photos"]["images"]) == 5
+    assert 20 < found["datasets"]["photos"]["psnr"] < 40
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--inference", "chop"], {"inference": "chop", "self_ensemble": False}),
+        (["--self_ensemble"], {"inference": "whole", "self_ensemble": True}),
+        (
+            ["--inference", "tile", "--tile_size", "16", "--tile_overlap", "4"],
+            {"inference": "tile", "self_ensemble": False, "tile_size": 16, "tile_overlap": 4},
+        ),
+    ],
+)
+def test_eval_runs_in_every_mode(invoke, files, options, expected):
+    assert invoke(*EVAL.split(), "--weights", "x2.safetensors", *options, "--output", "new").code == 0
+    found = {name: value for name, value in read_results(files / "new")["protocol"].items() if name not in PROTOCOL}
+    assert found == expected
+    assert sorted(snapshot(files / "new")) == ["results.json", "results.md"]
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_convert_and_back(invoke, tmp_path, scale):
+    torch = pytest.importorskip("torch")
+    state = to_torch(tiny_config(scale), tiny_parameters(scale))
+    torch.save({f"module.{key}": torch.from_numpy(value.copy()) for key, value in state.items()}, tmp_path / "a.pt")
+    result = invoke("convert_torch_weights", "--input", "a.pt", "--output", "new/b.safetensors")
+    assert result.code == 0
+    assert result.out.startswith(f"a.pt -> new/b.safetensors: ×{scale}, C=16, G=2, N=1, ")
+    count = int(result.out.split()[-2].replace(",", ""))
+    assert count == sum(value.size for key, value in state.items() if not key.endswith("escape_NaN"))
+    assert invoke("convert_torch_weights", "--to_torch", "--input", "new/b.safetensors", "--output", "c.pt").code == 0
+    found = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert list(found) == list(state)
+    for key, value in state.items():
+        np.testing.assert_array_equal(found[key].numpy(), value)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 2), (5, 4, 3), (5, 4, 4)], ids=str)
+def test_upscale_a_picture(invoke, tmp_path, shape):
+    write_image(tmp_path / "a.png", noise(0, *shape))
+    for scale in (4, 3):
+        flags = [] if scale == 4 else ["--scale", "3", "--overwrite"]
+        assert invoke("upscale", "a.png", "-o", "new/b.png", *flags) == Result(0, "a.png -> new/b.png (bicubic)\n", "")
+        expected = imresize(noise(0, *shape), float(scale))
+        np.testing.assert_array_equal(read_image(tmp_path / "new" / "b.png"), expected)
+
+
+def test_upscale_a_folder(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "b.png": (3, 3), "c.png": (4, 4, 4)})
+    (tmp_path / "in" / "b.png").write_bytes(b"broken")
+    broken = "error: 1 of 3 pictures failed: in/b.png: broken or unreadable picture: not a picture in a known format"
+    kept = ", 2 kept that were there already (--overwrite replaces them)"
+    for written, there in ((2, ""), (0, kept)):
+        result = invoke("upscale", "in", "-o", "out", "--scale", "2")
+        assert result.code == 2
+        assert result.err.splitlines()[-1] == broken
+        assert result.out == f"{written} of 3 pictures written to out{there}\n"
+        assert sorted(snapshot(tmp_path / "out")) == ["a.png", "c.png"]
+    assert read_image(tmp_path / "out" / "a.png").shape == (10, 8, 3)
+    (tmp_path / "in" / "b.png").unlink()
+    assert invoke("upscale", "in", "-o", "out", "--scale", "3", "--overwrite").code == 0
+    assert read_image(tmp_path / "out" / "c.png").shape == (12, 12, 4)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_other_endings(error, capsys, monkeypatch, compilation_cache):
+    """Ctrl-C ends without a traceback, a bug keeps its own."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    def main():
+        raise error("why")
+
+    with pytest.raises(SystemExit if error is KeyboardInterrupt else RuntimeError) as end:
+        command.run(main)
+    if error is KeyboardInterrupt:
+        assert (end.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+
+
+def test_pictures_that_would_share_a_name_are_refused(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "a.png": (3, 3)})
+    result = invoke("upscale", "in", "-o", "out", "--scale", "2")
+    assert (result.code, result.err) == (2, "error: in: found several pictures called a, expected different names\n")
+    assert not (tmp_path / "out").exists()
