@@ -1,47 +1,41 @@
 """Train MSNLAN: `python train.py --config configs/x4.py --workdir runs/x4 [--config.FIELD=value ...]`."""
 
-import functools
 import re
 import sys
 
 import jax
 from absl import flags
-from flax import nnx
+from data.loaders import make_loader
 from ml_collections import ConfigDict, config_flags
 
 from data import sources
-from msnlan_jax import checkpoints, command, evaluation, files, inference, training
+from msnlan_jax import command, distributed, evaluation, files, training, training_config
 from msnlan_jax.errors import InputError
+from msnlan_jax.workdir import claim_workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/x4.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and logs; a run in it is continued.")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several hosts: host:port of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Several hosts: how many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Several hosts: this process's number, from 0.")
 
 
 def main() -> None:
     """Train as the flags say."""
     config, workdir = parse_flags()
-    training.check_config(config, jax.device_count())
-    validation = sources.validation_sets(config)
-    for pairs in validation.values():
+    distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    training_config.check_config(config, jax.device_count())
+    validation_sets = sources.validation_sets(config)
+    for pairs in validation_sets.values():
         evaluation.check_pairs(pairs, config.scale)
-    if config.data.loader != "tfdata":
-        raise InputError(f"config.data.loader: found {config.data.loader!r}, expected tfdata")
-    from data import tfdata
-
-    batches = tfdata.Batches(config)
-    files.prepare_output_dir(workdir, "--workdir")
-    checkpoints.claim_workdir(workdir, config.to_dict())
-
-    def validate(network: nnx.Module) -> float:
-        """Print the PSNR on every set; return the first's."""
-        upscale = functools.partial(inference.upscale, network, inference=config.eval.inference)
-        scores = {name: evaluation.evaluate(upscale, pairs, config.scale) for name, pairs in validation.items()}
-        summary = ", ".join(f"{name} {score.psnr:.3f} dB" for name, score in scores.items())
-        print(f"\nvalidation ×{config.scale}: {summary} (PSNR on luma)")
-        return next(iter(scores.values())).psnr
-
-    training.train(config, workdir, batches, validate)
-    print(f"finished {config.total_steps} steps; checkpoints and metrics.jsonl are in {workdir}")
+    loader = make_loader(config, jax.process_index(), jax.process_count())
+    if jax.process_index() == 0:
+        files.prepare_output_dir(workdir, "--workdir")
+        for change in claim_workdir(workdir, config.to_dict()):
+            print(f"changed since the run began: {change}")
+    steps = training.train(config, workdir, loader, validation_sets)
+    if steps == config.total_steps and jax.process_index() == 0:
+        print(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {workdir}")
 
 
 def parse_flags() -> tuple[ConfigDict, str]:

@@ -22,15 +22,23 @@ def get_config() -> ConfigDict:
     config.data.loader = "tfdata"  # tfdata
 
     config.total_steps = 1_000_000  # steps of training
-    config.batch_size = 16  # pictures per step, over all devices
+    config.batch_size = 16  # pictures per step, over all devices of all hosts
+    config.accumulate = 1  # parts in which a device takes its share of the batch, one after the other, to save memory
     config.patch_size = 48  # side of the LR patch, pixels
-    config.learning_rate = 2e-4  # Adam's, at its highest
+    config.loss = "l1"  # l1, charbonnier or mse, on 0..255
+    config.init_from = ""  # weights to start from: anything that --weights takes
+    config.init_new_tail = False  # start with a fresh up-sampler and last convolution, as from another scale's weights
+
+    config.learning_rate = 2e-4  # at its highest
     config.schedule = "halving"  # halving (every halve_every steps) or cosine (to zero at total_steps)
     config.halve_every = 1_200_000  # steps between halvings
     config.warmup_steps = 0  # steps over which the rate rises linearly from zero
-
+    config.adam_b1 = 0.9  # Adam's decay of gradients
     config.adam_b2 = 0.999  # Adam's decay of squared gradients; lower suits short runs
+    config.weight_decay = 0.0  # AdamW's; 0 for Adam
     config.clip_norm = 0.0  # gradients with a larger global norm are scaled down to it; 0 for never
+    config.ema_decay = 0.999  # of the averaged parameters, which are validated and shipped; 0 for none
+    config.max_skipped_in_a_row = 20  # steps with a loss or gradient that is not finite before the run ends
 
     config.log_every = 100  # steps between lines of metrics.jsonl
     config.eval_every = 10_000  # steps between validations; there is always one at the end

@@ -1,23 +1,27 @@
 """Training checkpoints in a workdir; the only file that touches Orbax.
 
-A workdir holds `config.json` and `checkpoints/<step>/`, each with the items `params` and `opt_state`.
+A workdir holds `config.json` and `checkpoints/<step>/`, each with one item per part of the training state and
+`fingerprints`, by which damage is noticed. A checkpoint that turns out to be damaged is moved to `damaged/<step>`.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers
 
-from msnlan_jax import files, parameters
+from msnlan_jax import parameters
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import MSNLANConfig
+from msnlan_jax.workdir import read_config
 
 METRIC = "psnr"
+_FINGERPRINTS = "fingerprints"
 
 
 class Checkpoints:
@@ -29,14 +33,19 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.PathLike, keep: int = 2):
+        self._workdir, self._keep = epath.Path(workdir), keep
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
         policy = checkpoint_managers
-        self._manager = ocp.CheckpointManager(
-            _folder(workdir),
+        return ocp.CheckpointManager(
+            _folder(self._workdir),
             options=ocp.CheckpointManagerOptions(
                 best_fn=_metric,
+                cleanup_tmp_directories=True,
                 preservation_policy=policy.AnyPreservationPolicy(
                     [
-                        policy.LatestN(keep),
+                        policy.LatestN(self._keep),
                         policy.BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False),
                     ]
                 ),
@@ -44,66 +53,89 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Mapping[str, Any], psnr: float | None = None) -> None:
-        """Save `params` and `opt_state` after `step` steps, with the PSNR they reach, if it was measured."""
-        items = {name: ocp.args.StandardSave(item) for name, item in state.items()}
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=None if psnr is None else {METRIC: psnr})
+        """Save the state after `step` steps, with the PSNR it reaches, if it was measured; replaces one of that step.
+
+        Raises:
+            InputError: when this or the checkpoint before cannot be written, as when the disk is full.
+        """
+        items: dict[str, Any] = {name: ocp.args.StandardSave(item) for name, item in state.items()}
+        items[_FINGERPRINTS] = ocp.args.JsonSave({name: _fingerprint(item) for name, item in state.items()})
+        metrics = None if psnr is None else {METRIC: psnr}
+        try:
+            self._manager.wait_until_finished()
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        except Exception as error:  # what Orbax raises depends on the file system
+            raise self._unwritten(error) from None
 
     def restore_latest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """Return the newest checkpoint's step and state, laid out as `like`; None when there is none."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
+        """Return the newest whole checkpoint's step and state, laid out as `like`; None when there is none.
+
+        Damaged ones are passed over, moved aside, and told of on standard output.
+
+        Raises:
+            InputError: when there are checkpoints and all of them are damaged.
+        """
         items = {name: ocp.args.StandardRestore(item) for name, item in like.items()}
-        try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # a damaged checkpoint may raise anything
-            raise _damaged(self._manager.directory / str(step), error) from None
-        return step, {name: restored[name] for name in like}
+        items[_FINGERPRINTS] = ocp.args.JsonRestore()
+        damaged: dict[int, str] = {}
+        found = None
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+                _check_fingerprints(restored)
+            except Exception as error:  # a damaged checkpoint may raise anything
+                damaged[step] = _reason(error)
+                continue
+            found = step, {name: restored[name] for name in like}
+            break
+        if damaged and found is None:
+            step = max(damaged)
+            raise InputError(
+                f"{self._manager.directory}/{step}: damaged checkpoint: {damaged[step]}; no whole one left"
+            )
+        if damaged:
+            self._set_aside(damaged)
+        return found
+
+    def _set_aside(self, damaged: Mapping[int, str]) -> None:
+        """Move damaged checkpoints out of the way of those to come."""
+        self._manager.close()
+        if jax.process_index() == 0:
+            for step, reason in damaged.items():
+                target = self._workdir / "damaged" / str(step)
+                print(f"{_folder(self._workdir)}/{step}: damaged checkpoint, moved to {target}: {reason}")
+                target.parent.mkdir(exist_ok=True)
+                if target.exists():
+                    target.rmtree()
+                (_folder(self._workdir) / str(step)).rename(target)
+        ocp.multihost.sync_global_processes("damaged_checkpoints_set_aside")
+        self._manager = self._open()
 
     def close(self) -> None:
-        """Wait for saves under way to be whole on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Wait for saves under way to be whole on disk.
 
+        Raises:
+            InputError: when one cannot be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # what Orbax raises depends on the file system
+            raise self._unwritten(error) from None
+        finally:
+            self._manager.close()
 
-def claim_workdir(workdir: epath.PathLike, config: Mapping[str, Any]) -> None:
-    """Write a workdir's `config.json`, unless it is another network's.
-
-    Raises:
-        InputError: naming the field that differs from the run that is there, or when it cannot be written.
-    """
-    path = epath.Path(workdir) / "config.json"
-    if path.exists():
-        stored = read_config(workdir)
-        for name, old, new in (
-            ("scale", stored.get("scale"), config["scale"]),
-            *((f"model.{key}", stored.get("model", {}).get(key), value) for key, value in config["model"].items()),
-        ):
-            if old != new:
-                raise InputError(f"config.{name}: found {new}, expected {old} as in {path}, or a new --workdir")
-    files.write_bytes(path, json.dumps(dict(config), indent=1).encode() + b"\n")
-
-
-def read_config(workdir: epath.PathLike) -> dict[str, Any]:
-    """Read a workdir's `config.json`.
-
-    Raises:
-        FileNotFoundError: when the folder has none.
-        InputError: when it cannot be parsed.
-    """
-    path = epath.Path(workdir) / "config.json"
-    data = files.read_bytes(path, "training workdir's configuration")
-    try:
-        config = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{path}: damaged: {error}") from None
-    if not isinstance(config, dict) or not isinstance(config.get("model", {}), dict):
-        raise InputError(f"{path}: damaged: expected a run's configuration")
-    return config
+    def _unwritten(self, error: Exception) -> InputError:
+        whole = self._manager.all_steps(read=True)
+        kept = f"the one of step {max(whole)} is whole" if whole else "there is no other"
+        return InputError(f"{_folder(self._workdir)}: a checkpoint cannot be written: {_reason(error)}; {kept}")
 
 
 def read_best(workdir: epath.PathLike) -> tuple[MSNLANConfig, parameters.Parameters]:
     """Read the network of a workdir's best checkpoint by PSNR, or of its newest when none was scored.
+
+    Averaged parameters are taken where there are any.
 
     Raises:
         FileNotFoundError: when the folder is no workdir.
@@ -127,21 +159,48 @@ def read_best(workdir: epath.PathLike) -> tuple[MSNLANConfig, parameters.Paramet
             step = manager.latest_step()
         if step is None:
             raise InputError(f"{workdir}: found no whole checkpoint under {folder}")
+        name = "ema" if (folder / str(step) / "ema").exists() else "params"
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         _, abstract = parameters.abstract_parameters(config)
         target = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for path, leaf in abstract.items()
         }
+        items = {name: ocp.args.StandardRestore(target), _FINGERPRINTS: ocp.args.JsonRestore()}
         try:
-            restored = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(target)))
+            restored = manager.restore(step, args=ocp.args.Composite(**items))
+            _check_fingerprints(restored)
         except Exception as error:  # a damaged checkpoint may raise anything
             raise _damaged(folder / str(step), error) from None
-    return config, {path: np.asarray(value) for path, value in restored["params"].items()}
+    return config, {path: np.asarray(value) for path, value in restored[name].items()}
+
+
+def _check_fingerprints(restored: Mapping[str, Any]) -> None:
+    for name, item in restored.items():
+        if name != _FINGERPRINTS and _fingerprint(item) != restored[_FINGERPRINTS][name]:
+            raise ValueError(f"{name} is not what was saved")
+
+
+def _fingerprint(item: Any) -> int:
+    """Return a checksum of a pytree of 4-byte numbers, computed where they are; no layout over devices changes it."""
+    return int(jax.device_get(_checksum(jax.tree.leaves(item))))
+
+
+@jax.jit
+def _checksum(leaves: list[Array]) -> UInt32[Array, ""]:
+    total = jnp.zeros((), jnp.uint32)
+    for leaf in leaves:
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
+        # Odd weights: no single change can vanish, nor can a swap.
+        total = total * jnp.uint32(31) + jnp.sum(bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1))
+    return total
 
 
 def _damaged(checkpoint: epath.Path, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return InputError(f"{checkpoint}: damaged checkpoint: {reason}")
+    return InputError(f"{checkpoint}: damaged checkpoint: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _folder(workdir: epath.PathLike) -> epath.Path:

@@ -48,6 +48,19 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
+def append_bytes(path: epath.PathLike, data: bytes) -> None:
+    """Append to a local file.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    try:
+        with epath.Path(path).open("ab") as file:
+            file.write(data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
 def prepare_output_dir(path: epath.PathLike, flag: str) -> epath.Path:
     """Make an output folder and prove that it can be written, before any work is spent on what goes there.
 

@@ -1,6 +1,6 @@
 """Small pictures, networks and configurations, made on the spot."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from configs import base
 from msnlan_jax import parameters
-from msnlan_jax.checkpoints import Checkpoints, claim_workdir
+from msnlan_jax.checkpoints import Checkpoints
 from msnlan_jax.images import write_image
 from msnlan_jax.model import MSNLANConfig
+from msnlan_jax.workdir import claim_workdir
 
 SIZES = {"n_feats": 16, "n_groups": 2, "n_blocks": 1}
 
@@ -80,16 +81,31 @@ def experiment(**fields: Any) -> ConfigDict:
     return config
 
 
-def fake_batches(config: ConfigDict) -> Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """Return what training reads: random LR patches, and HR patches that repeat their pixels."""
-    shape = config.batch_size, config.patch_size, config.patch_size, 3
+class FakeLoader:
+    """Feeds random LR patches, and HR patches that repeat their pixels.
 
-    def batches(start):
+    Args:
+        config: what to feed.
+        process: this process's number and how many there are.
+        spoil: steps (from 0) whose HR patches are NaN.
+    """
+
+    resident = ()
+
+    def __init__(self, config: ConfigDict, process: tuple[int, int] = (0, 1), spoil: Sequence[int] = ()):
+        self.config, self.process, self.spoil = config, process, spoil
+
+    def batches(self, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        config, (index, count) = self.config, self.process
+        share = config.batch_size // count
         for step in range(start, config.total_steps):
-            lr = noise(step, *shape)
-            yield lr, lr.repeat(config.scale, axis=1).repeat(config.scale, axis=2)
+            lr = noise(step, config.batch_size, config.patch_size, config.patch_size, 3)
+            lr = lr[index * share : (index + 1) * share]
+            hr = lr.repeat(config.scale, axis=1).repeat(config.scale, axis=2).astype(np.float32)
+            yield lr, hr * np.float32("nan" if step in self.spoil else 1)
 
-    return batches
+    def crops(self, resident, batch):
+        return batch
 
 
 class Nearest(nnx.Module):

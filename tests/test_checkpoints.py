@@ -1,10 +1,13 @@
+import re
+import shutil
+
 import jax.numpy as jnp
 import pytest
 
 from msnlan_jax import weights
-from msnlan_jax.checkpoints import Checkpoints, claim_workdir, read_config
+from msnlan_jax.checkpoints import Checkpoints
 from msnlan_jax.errors import InputError
-from tests.samples import SIZES, assert_same_arrays, save_workdir, snapshot, tiny_parameters
+from tests.samples import assert_same_arrays, save_workdir, snapshot, tiny_parameters
 
 
 @pytest.mark.parametrize(
@@ -67,35 +70,89 @@ def test_the_newest_and_the_best_are_kept_and_restored(tmp_path):
     assert state["opt_state"]["m"].tolist() == [1, 1]
 
 
-def test_a_workdir_belongs_to_one_network(tmp_path):
-    config = {"scale": 2, "model": SIZES, "seed": 0}
-    claim_workdir(tmp_path, config)
-    claim_workdir(tmp_path, config | {"seed": 1})
-    assert read_config(tmp_path) == config | {"seed": 1}
-    before = snapshot(tmp_path)
-    for field, other in (("scale", {"scale": 4}), ("model.n_feats", {"model": SIZES | {"n_feats": 32}})):
-        with pytest.raises(InputError, match=rf"^config\.{field}: found .*, expected .* as in .*config\.json"):
-            claim_workdir(tmp_path, config | other)
-    assert snapshot(tmp_path) == before
+STATES = {step: {"params": {"w": jnp.full(3, step)}, "opt_state": {"m": jnp.ones(2)}} for step in range(1, 6)}
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "7"])
-@pytest.mark.usefixtures("unchecked")
-def test_a_damaged_config_is_named(tmp_path, content):
-    (tmp_path / "config.json").write_text(content)
-    with pytest.raises(InputError, match=r"config\.json: "):
-        claim_workdir(tmp_path, {"scale": 2, "model": SIZES})
-    with pytest.raises(InputError, match=r"config\.json: "):
-        weights.load_model(tmp_path)
-
-
-def test_a_damaged_checkpoint_is_named_on_resume(tmp_path):
-    state = {"params": tiny_parameters(2), "opt_state": {"step": jnp.zeros(())}}
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(3, state)
+def save_states(workdir, *steps):
+    checkpoints = Checkpoints(workdir)
+    for step in steps:
+        checkpoints.save(step, STATES[step])
     checkpoints.close()
-    for path in (tmp_path / "checkpoints" / "3" / "params").rglob("d/*"):
+
+
+def cut_short(checkpoint):
+    for path in (checkpoint / "params").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:10])
+
+
+def change_a_number(checkpoint):
+    """Damage that the file format does not notice: another whole checkpoint's parameters."""
+    shutil.rmtree(checkpoint / "params")
+    shutil.copytree(checkpoint.parent / "1" / "params", checkpoint / "params")
+
+
+def remove_an_item(checkpoint):
+    shutil.rmtree(checkpoint / "opt_state")
+
+
+@pytest.mark.parametrize("damage", [cut_short, change_a_number, remove_an_item])
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(tmp_path, capfd, damage):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        checkpoints.save(step, STATES[step])
+    checkpoints.close()
+    damage(tmp_path / "checkpoints" / "3")
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    step, state = checkpoints.restore_latest(STATES[1])
+    assert step == 2
+    assert state["params"]["w"].tolist() == [2, 2, 2]
+    (line,) = capfd.readouterr().out.splitlines()
+    assert re.match(rf".*/checkpoints/3: damaged checkpoint, moved to {tmp_path}/damaged/3: .", line)
+    assert (tmp_path / "damaged" / "3").is_dir()
+    checkpoints.save(3, STATES[3])
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2", "3"]
+
+
+def test_what_a_kill_left_unfinished_is_passed_over(tmp_path, capfd):
+    save_states(tmp_path, 1)
+    unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-7"
+    shutil.copytree(tmp_path / "checkpoints" / "1", unfinished)
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(InputError, match=r"checkpoints/3: damaged checkpoint: "):
-        checkpoints.restore_latest(state)
+    assert checkpoints.restore_latest(STATES[1])[0] == 1
+    checkpoints.close()
+    assert not unfinished.exists()
+    assert capfd.readouterr().out == ""
+
+
+def test_without_a_whole_checkpoint_nothing_is_begun_anew(tmp_path):
+    save_states(tmp_path, 1, 2)
+    before = snapshot(tmp_path)
+    for step in (1, 2):
+        cut_short(tmp_path / "checkpoints" / str(step))
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(InputError, match=r"checkpoints/2: damaged checkpoint: .*; no whole one left"):
+        checkpoints.restore_latest(STATES[1])
+    assert snapshot(tmp_path).keys() == before.keys()
+
+
+def test_averaged_parameters_are_taken_where_there_are_any(tmp_path):
+    workdir = save_workdir(tmp_path / "run")
+    states = [
+        {name: {key: jnp.asarray(value) for key, value in tiny_parameters(2, seed).items()}}
+        for seed, name in enumerate(("params", "ema"))
+    ]
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save(7, states[0] | states[1])
+    checkpoints.close()
+    assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 1))
+
+
+def test_a_save_replaces_one_of_the_same_step(tmp_path):
+    save_states(tmp_path, 1)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, STATES[5])
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(STATES[1])[1]["params"]["w"].tolist() == [5, 5, 5]
+    checkpoints.close()

@@ -1,0 +1,72 @@
+"""Validation during training, with the code that `eval.py` scores by, each process taking its share of the pictures."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.experimental import multihost_utils
+
+from msnlan_jax import evaluation, inference
+from msnlan_jax.bicubic import Bicubic
+from msnlan_jax.images import RGBPicture
+from msnlan_jax.metrics import Scores
+from msnlan_jax.pairs import Pair
+from msnlan_jax.strips import side_by_side
+
+Sets = Mapping[str, Sequence[Pair]]
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    """Validation was given up, because the run was asked to stop."""
+
+
+def validate(
+    network: nnx.Module, sets: Sets, scale: int, mode: str, *, stop_requested: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, float], dict[str, RGBPicture]]:
+    """Score a network on every set.
+
+    Args:
+        network: what to score, on this process's devices.
+        sets: name → pictures.
+        scale: up-scaling factor.
+        mode: of inference: whole, chop or tile.
+        stop_requested: asked after every picture.
+
+    Returns:
+        `psnr` (the first set's) and, for every set, `psnr/<set>` and `ssim/<set>`; and the side-by-side picture of
+        the first of each set.
+
+    Raises:
+        Interrupted: when a stop was requested.
+    """
+    upscale = functools.partial(inference.upscale, network, inference=mode)
+    values: dict[str, float] = {}
+    strips: dict[str, RGBPicture] = {}
+    for name, pairs in sets.items():
+
+        def look(
+            picture: str, lr: RGBPicture, hr: RGBPicture, sr: RGBPicture, name: str = name, first: str = pairs[0].name
+        ) -> None:
+            if picture == first:
+                methods = {"bicubic": inference.upscale(Bicubic(scale), lr), "MSNLAN": sr}
+                strips[f"{name}/{picture}"] = side_by_side(hr, methods, scale)
+            if stop_requested():
+                raise Interrupted
+
+        share = pairs[jax.process_index() :: jax.process_count()]
+        scores = _gather(evaluation.evaluate(upscale, share, scale, on_picture=look), len(pairs))
+        values |= {f"psnr/{name}": scores.psnr, f"ssim/{name}": scores.ssim}
+    return {"psnr": next(iter(values.values()))} | values, strips
+
+
+def _gather(share: evaluation.DatasetScores, n_pictures: int) -> evaluation.DatasetScores:
+    """Bring together what all processes have scored."""
+    if jax.process_count() == 1:
+        return share
+    mine = np.full((-(-n_pictures // jax.process_count()), 2), np.nan)
+    for row, scores in enumerate(share.images.values()):
+        mine[row] = scores.psnr, scores.ssim
+    rows = np.asarray(multihost_utils.process_allgather(mine)).transpose(1, 0, 2).reshape(-1, 2)[:n_pictures]
+    return evaluation.DatasetScores({str(i): Scores(float(psnr), float(ssim)) for i, (psnr, ssim) in enumerate(rows)})
