@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -31,14 +32,18 @@ class Batches:
         FileNotFoundError, InputError: as `sources.training_pairs` and `sources.read_all`.
     """
 
-    def __init__(self, config: ConfigDict):
+    resident = ()
+
+    def __init__(self, config: ConfigDict, process_index: int = 0, process_count: int = 1):
+        share = config.batch_size // process_count
+        self._share = slice(process_index * share, (process_index + 1) * share)
         for kind in ("GPU", "TPU"):
             tf.config.set_visible_devices([], kind)  # they are JAX's
         self._config = config
         self._pictures = sources.read_all(sources.training_pairs(config), config.scale, config.patch_size)
         self._sizes = np.array([lr.shape[:2] for lr, _ in self._pictures])
 
-    def __call__(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:
+    def batches(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:
         """Yield the LR and HR batches of steps `start_step`, `start_step` + 1, …, uint8 0..255."""
         return (
             tf.data.Dataset.range(start_step, self._config.total_steps)
@@ -54,4 +59,9 @@ class Batches:
     def _batch(self, step: int) -> tuple[Patches, Patches]:
         config = self._config
         samples = plan_step(config.seed, int(step), config.batch_size, self._sizes, config.patch_size)
-        return cut(self._pictures, samples, config.patch_size, config.scale)
+        lr, hr = cut(self._pictures, samples, config.patch_size, config.scale)
+        return lr[self._share], hr[self._share]
+
+    def crops(self, resident: Any, batch: Any) -> Any:
+        """Return the batch as it is."""
+        return batch
