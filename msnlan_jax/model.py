@@ -38,7 +38,7 @@ class MSNLANConfig:
         dtype: of the activations, "float32" or "bfloat16". Parameters are float32.
         precision: of matrix products, "highest" for exact float32 on every backend; "default" is faster on TPU and
             GPU, and there means bf16 or TF32.
-        attention: form of the patch attention, "auto", "box", "banded" or "unfold".
+        attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
 
     Raises:
         InputError: on a value outside these.

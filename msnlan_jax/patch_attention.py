@@ -1,28 +1,30 @@
-"""The patch-based non-local attention operator, in three exact forms behind one signature (SPEC.md §1, Branch k).
+"""The patch-based non-local attention operator, in four exact forms behind one signature (SPEC.md §1, Branch k).
 
 With P(i,j) = ⟨q_i, r_j⟩ and D_k the diagonal box filter (D_k P)(i,j) = Σ_{d in k×k} P(i+d, j+d), patch scores are
 D_k P and pasting overlapping value patches is D_k again, so that
 
     out = D_k( softmax( λ · D_k(q rᵀ) / n ) ) · v
 
-which needs k² fewer multiplications than unfolding patches. `unfold` below is the definition, kept as the reference;
-`box` is the identity on materialised score matrices; `banded` is the identity on bands of query rows, so that the
-matrix of the whole picture is never held.
+which needs k² fewer multiplications than unfolding patches. `_unfold` below is the definition, kept as the reference;
+the fast forms are in `score_matrix` (one image's whole score matrix) and `streaming` (a part of it at a time).
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from msnlan_jax import score_matrix, streaming
 from msnlan_jax.errors import InputError
 
 TEMPERATURE = 10.0
 NORM_FLOOR = 1e-4
-FORMS = ("auto", "unfold", "box", "banded")
-# `auto` materialises one image's score matrix up to this many bytes; above, it works in bands of about this size.
+FORMS = ("auto", "unfold", "box", "hybrid", "streamed")
+# `auto` materialises one image's score matrix up to this many bytes, and streams above.
 SCORE_BYTES = 256 * 2**20
+# Score of a position that is not there. Finite, so that a softmax over nothing else is no NaN.
+_NOWHERE = -1e30
 
 
 def patch_attention(
@@ -31,6 +33,7 @@ def patch_attention(
     value: Float[Array, "b hk wk c"],
     kernel_size: int,
     *,
+    size: Int[Array, "b 2"] | None = None,
     form: str = "auto",
     precision: str = "highest",
 ) -> Float[Array, "b h w c"]:
@@ -45,7 +48,10 @@ def patch_attention(
         key: on a grid of its own, which may differ in size from the query's.
         value: on the key's grid.
         kernel_size: patch side k, odd.
-        form: "unfold" (reference), "box", "banded", or "auto" to choose between the last two by size.
+        size: height and width of the true part of each query grid, the rest being padding; the key grid's true part
+            is larger by what its whole grid is larger. Features beyond the true parts must be zero.
+        form: "unfold" (reference); "box" and "hybrid", which hold one image's score matrix, for CPU and for
+            accelerators; "streamed", which never does; or "auto" to choose among the last three by size and backend.
         precision: JAX matmul precision.
 
     Returns:
@@ -59,28 +65,48 @@ def patch_attention(
     if kernel_size % 2 != 1:
         raise InputError(f"kernel_size: found {kernel_size}, expected an odd number")
     if form == "auto":
-        h, w = query.shape[1:3]
-        form = "box" if 4 * h * w * key.shape[1] * key.shape[2] <= SCORE_BYTES else "banded"
-    implementations = {"unfold": _unfold, "box": _box, "banded": _banded}
+        form = choose_form(*query.shape[1:3], *key.shape[1:3])
+    implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": score_matrix.hybrid}
+    implementations["streamed"] = functools.partial(streaming.streamed, score_bytes=SCORE_BYTES)
     if form not in implementations:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
-    # One image at a time, recomputed in the gradient: its score matrices stay in cache, and no batch of them is kept.
-    attend = jax.checkpoint(functools.partial(implementations[form], k=kernel_size))
+    gain, bias, presence = _scaling(query, key, kernel_size, size)
     with jax.default_matmul_precision(precision):
-        return jax.lax.map(lambda image: attend(*image), (query, key, value))
+        return implementations[form](query, key, value, gain, bias, presence, kernel_size)
+
+
+def choose_form(h: int, w: int, hk: int, wk: int) -> str:
+    """Return the form that `auto` takes for grids of these sizes."""
+    if 4 * h * w * hk * wk > SCORE_BYTES:
+        return "streamed"
+    return "box" if jax.default_backend() == "cpu" else "hybrid"
 
 
 def working_bytes(h: int, w: int, kernel_size: int) -> int:
-    """Estimate the memory of a picture of h×w positions: about twelve score matrices, or bands, as measured."""
-    margin = kernel_size - 3
-    row = w * (h + margin) * (w + margin)
-    rows = h if 4 * h * row <= SCORE_BYTES else _band_rows(h, row, kernel_size) + 4 * (kernel_size // 2)
-    return 12 * 4 * rows * row
+    """Estimate the memory of a picture of h×w positions: about six score matrices, or parts of one, as measured."""
+    hk, wk = h + kernel_size - 3, w + kernel_size - 3
+    return 6 * min(4 * h * w * hk * wk, max(SCORE_BYTES, 4 * w * wk))
 
 
-def _band_rows(h: int, row: int, k: int) -> int:
-    """Return how many output rows a band has when one row of queries has `row` scores."""
-    return min(h, max(1, SCORE_BYTES // (4 * row) - 4 * (k // 2)))
+def _scaling(
+    query: Array, key: Array, k: int, size: Array | None
+) -> tuple[Float[Array, "b hk wk"], Float[Array, "b hk wk"], Float[Array, "b h w"]]:
+    """Return what scores are multiplied by (λ over the norm of every key patch) and what is added, and which queries
+    are there."""
+    squares = jnp.sum(jnp.square(key.astype(jnp.float32)), axis=-1)
+    sums = jax.lax.reduce_window(squares, 0.0, jax.lax.add, (1, k, k), (1, 1, 1), "SAME")
+    gain = TEMPERATURE / jnp.sqrt(jnp.maximum(sums, NORM_FLOOR**2))
+    if size is None:
+        return gain, jnp.zeros_like(gain), jnp.ones(query.shape[:3], jnp.float32)
+    margin = jnp.array([key.shape[axis] - query.shape[axis] for axis in (1, 2)])
+    bias = jnp.where(inside(key.shape, size + margin), 0.0, _NOWHERE)
+    return gain, bias, inside(query.shape, size).astype(jnp.float32)
+
+
+def inside(shape: tuple[int, ...], size: Int[Array, "b 2"]) -> Array:
+    """Return which positions of a `[B,H,W,…]` grid lie within each image's height and width, `[B,H,W]` booleans."""
+    rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
+    return (rows < size[:, :1, None]) & (columns < size[:, 1:, None])
 
 
 def _patches(x: Float[Array, "h w c"], k: int) -> Float[Array, "h w kk c"]:
@@ -92,103 +118,30 @@ def _patches(x: Float[Array, "h w c"], k: int) -> Float[Array, "h w kk c"]:
 
 
 def _unfold(
-    query: Float[Array, "h w d"], key: Float[Array, "hk wk d"], value: Float[Array, "hk wk c"], k: int
-) -> Float[Array, "h w c"]:
-    """Compute the definition, patch by patch: k² times the memory and arithmetic of `_box`."""
-    h, w = query.shape[:2]
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
+) -> Float[Array, "b h w c"]:
+    """Compute the definition, patch by patch, one image at a time: k² times the memory and arithmetic of `box`."""
     r = k // 2
-    key_patches = _patches(key.astype(jnp.float32), k)
-    norm = jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(key_patches), axis=(2, 3)), NORM_FLOOR**2))
-    scores = jnp.einsum("hwkd,xykd->hwxy", _patches(query.astype(jnp.float32), k), key_patches)
-    weights = _softmax(TEMPERATURE * scores / norm)
-    pasted = jnp.einsum("hwxy,xykc->hwkc", weights, _patches(value.astype(jnp.float32), k))
-    # The query at p − d pastes its offset d onto p.
-    padded = jnp.pad(pasted, ((r, r), (r, r), (0, 0), (0, 0)))
-    shifts = [(2 * r - dy, 2 * r - dx) for dy in range(k) for dx in range(k)]
-    return sum(
-        (padded[y : y + h, x : x + w, n] for n, (y, x) in enumerate(shifts)), start=jnp.zeros_like(pasted[:, :, 0])
-    )
 
+    def attend(
+        query: Float[Array, "h w d"],
+        key: Float[Array, "hk wk d"],
+        value: Float[Array, "hk wk c"],
+        gain: Float[Array, "hk wk"],
+        bias: Float[Array, "hk wk"],
+        presence: Float[Array, "h w"],
+    ) -> Float[Array, "h w c"]:
+        h, w = query.shape[:2]
+        query_patches, key_patches = (_patches(x.astype(jnp.float32), k) for x in (query, key))
+        scores = jnp.einsum("hwkd,xykd->hwxy", query_patches, key_patches)
+        weights = jax.nn.softmax(scores * gain + bias, axis=(2, 3)) * presence[:, :, None, None]
+        pasted = jnp.einsum("hwxy,xykc->hwkc", weights, _patches(value.astype(jnp.float32), k))
+        # The query at p − d pastes its offset d onto p.
+        padded = jnp.pad(pasted, ((r, r), (r, r), (0, 0), (0, 0)))
+        shifts = [(2 * r - dy, 2 * r - dx) for dy in range(k) for dx in range(k)]
+        return sum(
+            (padded[y : y + h, x : x + w, n] for n, (y, x) in enumerate(shifts)), start=jnp.zeros_like(pasted[:, :, 0])
+        )
 
-def _box(
-    query: Float[Array, "h w d"], key: Float[Array, "hk wk d"], value: Float[Array, "hk wk c"], k: int
-) -> Float[Array, "h w c"]:
-    """Compute the diagonal-box form on a whole `[H,W,H',W']` score matrix."""
-    scores = _diagonal_box(_dot_products(query, key), k)
-    weights = _softmax(scores * _inverse_norm(key, k))
-    return _weighted_values(_diagonal_box(weights, k), value)
-
-
-def _banded(
-    query: Float[Array, "h w d"], key: Float[Array, "hk wk d"], value: Float[Array, "hk wk c"], k: int
-) -> Float[Array, "h w c"]:
-    """Compute the diagonal-box form one band of query rows at a time.
-
-    An output row needs the attention weights of the k//2 rows around it, and each of those the products of k//2 rows
-    further out: a halo of 2·(k//2) query rows on both sides of the band.
-    """
-    r = k // 2
-    h, w = query.shape[:2]
-    rows = _band_rows(h, w * key.shape[0] * key.shape[1], k)
-    n_bands = -(-h // rows)
-    padded = jnp.pad(query, ((2 * r, 2 * r + n_bands * rows - h), (0, 0), (0, 0)))
-    inverse_norm = _inverse_norm(key, k)
-
-    @jax.checkpoint
-    def band(start: Array) -> Array:
-        band_query = jax.lax.dynamic_slice_in_dim(padded, start, rows + 4 * r)
-        scores = _diagonal_rows(_diagonal_columns(_dot_products(band_query, key), k), k, halo=True)
-        weights = _softmax(scores * inverse_norm)
-        row = start - r + jnp.arange(rows + 2 * r)
-        weights = jnp.where(((row >= 0) & (row < h))[:, None, None, None], weights, 0.0)
-        return _weighted_values(_diagonal_rows(_diagonal_columns(weights, k), k, halo=True), value)
-
-    bands = jax.lax.map(band, rows * jnp.arange(n_bands))
-    return bands.reshape(n_bands * rows, w, value.shape[-1])[:h]
-
-
-def _dot_products(query: Float[Array, "h w d"], key: Float[Array, "hk wk d"]) -> Float[Array, "h w hk wk"]:
-    return jnp.einsum("hwd,xyd->hwxy", query, key, preferred_element_type=jnp.float32)
-
-
-def _inverse_norm(key: Float[Array, "hk wk d"], k: int) -> Float[Array, "hk wk"]:
-    """λ over the norm of every key patch: the k×k box sum of ‖key‖², floored before the root."""
-    squares = jnp.sum(jnp.square(key.astype(jnp.float32)), axis=-1)
-    sums = jax.lax.reduce_window(squares, 0.0, jax.lax.add, (k, k), (1, 1), "SAME")
-    return TEMPERATURE / jnp.sqrt(jnp.maximum(sums, NORM_FLOOR**2))
-
-
-def _softmax(scores: Float[Array, "h w hk wk"]) -> Float[Array, "h w hk wk"]:
-    return jax.nn.softmax(scores, axis=(2, 3))
-
-
-def _weighted_values(weights: Float[Array, "h w hk wk"], value: Float[Array, "hk wk c"]) -> Float[Array, "h w c"]:
-    return jnp.einsum("hwxy,xyc->hwc", weights, value, preferred_element_type=jnp.float32)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _diagonal_box(scores: Float[Array, "h w hk wk"], k: int) -> Float[Array, "h w hk wk"]:
-    """D_k: Σ over the k×k offsets d of `scores[i + d, j + d]`, zero outside the grids; separable in dy and dx."""
-    return _diagonal_rows(_diagonal_columns(scores, k), k)
-
-
-# D_k is its own transpose. Transposing its slices instead would make the gradient several times slower.
-_diagonal_box.defvjp(
-    lambda scores, k: (_diagonal_box(scores, k), None), lambda k, _, cotangent: (_diagonal_box(cotangent, k),)
-)
-
-
-def _diagonal_rows(x: Float[Array, "h w hk wk"], k: int, *, halo: bool = False) -> Float[Array, "h_out w hk wk"]:
-    """Sum along dy. With `halo` the rows around the wanted ones are there already: k//2 are used up at each end."""
-    r = k // 2
-    h, hk = x.shape[0] - (2 * r if halo else 0), x.shape[2]
-    x = jnp.pad(x, ((0, 0) if halo else (r, r), (0, 0), (r, r), (0, 0)))
-    return sum((x[o : o + h, :, o : o + hk] for o in range(1, k)), start=x[:h, :, :hk])
-
-
-def _diagonal_columns(x: Float[Array, "h w hk wk"], k: int) -> Float[Array, "h w hk wk"]:
-    """Sum along dx."""
-    r = k // 2
-    w, wk = x.shape[1], x.shape[3]
-    x = jnp.pad(x, ((0, 0), (r, r), (0, 0), (r, r)))
-    return sum((x[:, o : o + w, :, o : o + wk] for o in range(1, k)), start=x[:, :w, :, :wk])
+    images = (query, key, value, gain, bias, presence)
+    return jax.lax.map(lambda image: jax.checkpoint(attend)(*image), images)

@@ -1,0 +1,195 @@
+"""Patch attention on the whole score matrix of one image at a time, with a gradient of its own.
+
+Both forms are one computation, out = B(softmax(B(q rᵀ) · gain + bias)) · v, with another filter B:
+
+- `box`: B is D_k, separable in rows and columns. Least arithmetic, for CPU.
+- `hybrid`: the k columns of a patch are unfolded into the features, which makes inner dimensions that matrix units like,
+  and B is the filter along rows only, on flat `[H·W, H'·W']` matrices, whose layout pads nothing.
+
+B is its own transpose. The gradient keeps the attention weights where they fit and computes them anew where not, instead
+of keeping every matrix on the way.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# A batch's attention weights are kept for the gradient up to this many bytes.
+KEPT_BYTES = 2 * 2**30
+_SMALLEST_WEIGHT = 1e-37
+
+Matrix = Float[Array, "h w hk wk"]
+
+
+def box(
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
+) -> Float[Array, "b h w c"]:
+    """Attend with the box filter in both directions; arguments as in `patch_attention`."""
+    return _attend(query, key, value, gain, bias, presence, k, True)
+
+
+def hybrid(
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
+) -> Float[Array, "b h w c"]:
+    """Attend with columns unfolded into the features; arguments as in `patch_attention`."""
+    unfolded = (unfold_axis(x, k, axis=2) for x in (query, key, value))
+    pasted = _attend(*unfolded, gain, bias, presence, k, False)
+    return fold_axis(pasted, k, axis=2)
+
+
+def unfold_axis(x: Float[Array, "b h w c"], k: int, axis: int) -> Float[Array, "b h w kc"]:
+    """Put beside each position's features those of the k positions around it along one axis, zero beyond the grid."""
+    r, size = k // 2, x.shape[axis]
+    padded = jnp.pad(x, [(r, r) if a == axis else (0, 0) for a in range(4)])
+    return jnp.concatenate([jax.lax.slice_in_dim(padded, o, o + size, axis=axis) for o in range(k)], axis=-1)
+
+
+def fold_axis(x: Float[Array, "b h w kc"], k: int, axis: int) -> Float[Array, "b h w c"]:
+    """Add what each position holds for the k positions around it: the transpose of `unfold_axis`."""
+    r, size = k // 2, x.shape[axis]
+    parts = jnp.split(x, k, axis=-1)
+    widths = [[(o, k - 1 - o) if a == axis else (0, 0) for a in range(4)] for o in range(k)]
+    total = sum((jnp.pad(p, w) for p, w in zip(parts[1:], widths[1:], strict=True)), start=jnp.pad(parts[0], widths[0]))
+    return jax.lax.slice_in_dim(total, r, r + size, axis=axis)
+
+
+def shift_rows(x: Matrix, k: int) -> Matrix:
+    """Σ over dy of `x[y + dy, :, y' + dy, :]`, zero outside the grids: D_k's part along rows."""
+    h, w, hk, wk = x.shape
+    flat = total = x.reshape(h * w, hk * wk)
+    for d in range(1, _reach(k, h, hk) + 1):
+        total += jnp.pad(flat[d * w :, d * wk :], ((0, d * w), (0, d * wk)))
+        total += jnp.pad(flat[: (h - d) * w, : (hk - d) * wk], ((d * w, 0), (d * wk, 0)))
+    return total.reshape(x.shape)
+
+
+def shift_columns(x: Matrix, k: int) -> Matrix:
+    """Σ over dx of `x[:, x + dx, :, x' + dx]`, zero outside the grids: D_k's part along columns."""
+    total = x
+    w, wk = x.shape[1], x.shape[3]
+    for d in range(1, _reach(k, w, wk) + 1):
+        total += jnp.pad(x[:, d:, :, d:], ((0, 0), (0, d), (0, 0), (0, d)))
+        total += jnp.pad(x[:, : w - d, :, : wk - d], ((0, 0), (d, 0), (0, 0), (d, 0)))
+    return total
+
+
+def _reach(k: int, *sizes: int) -> int:
+    """How far a patch reaches within grids of these sizes; free sizes, of an exported program, are taken as large."""
+    return min([k // 2] + [size - 1 for size in sizes if isinstance(size, int)])
+
+
+def apart(f: Callable[[Matrix], Matrix], x: Matrix, never: Array) -> Matrix:
+    """Return `f(x)`, computed on its own.
+
+    XLA for CPU would fuse chains of shifted sums, and evaluate the inner sum anew for every term of the outer one.
+    Nothing is fused across a condition; this one's is false.
+    """
+    if jax.default_backend() != "cpu":
+        return f(x)
+    return jax.lax.cond(never, lambda x: jnp.full_like(x, jnp.nan), f, x)
+
+
+def impossible(query: Array) -> Array:
+    """A condition that is never true, and that the compiler cannot know."""
+    return query.ravel()[0].astype(jnp.float32) > 3e38
+
+
+def _filter(x: Matrix, k: int, both: bool, never: Array) -> Matrix:
+    """B of a matrix, in float32."""
+    x = x.astype(jnp.float32)
+    if both:
+        x = apart(lambda y: shift_columns(y, k), x, never)
+    return apart(lambda y: shift_rows(y, k), x, never)
+
+
+def _products(a: Float[Array, "h w d"], b: Float[Array, "hk wk d"], k: int, both: bool, never: Array) -> Matrix:
+    """B of the products of all pairs."""
+    products = jnp.einsum("hwd,xyd->hwxy", a, b, preferred_element_type=jnp.float32)
+    if both:
+        products = shift_columns(products, k)
+    return apart(lambda y: shift_rows(y, k), products, never)
+
+
+def _weights(
+    query: Array, key: Array, gain: Array, bias: Array, presence: Array, k: int, both: bool
+) -> tuple[Matrix, Float[Array, "h w"]]:
+    """Return one image's attention weights, and the logarithm of what they were divided by."""
+    scores = _products(query, key, k, both, impossible(query)) * gain + bias
+    largest = jnp.max(scores, axis=(2, 3), keepdims=True)
+    exponentials = jnp.exp(scores - largest)
+    total = jnp.sum(exponentials, axis=(2, 3), keepdims=True)
+    weights = exponentials * (presence[:, :, None, None] / total)
+    return weights.astype(query.dtype), (largest + jnp.log(total))[:, :, 0, 0]
+
+
+def _paste(weights: Matrix, value: Array, k: int, both: bool) -> tuple[Float[Array, "h w c"], Matrix]:
+    pasted = _filter(weights, k, both, impossible(value)).astype(value.dtype)
+    return jnp.einsum("hwxy,xyc->hwc", pasted, value, preferred_element_type=jnp.float32), pasted
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+def _attend(
+    query: Float[Array, "b h w d"],
+    key: Float[Array, "b hk wk d"],
+    value: Float[Array, "b hk wk c"],
+    gain: Float[Array, "b hk wk"],
+    bias: Float[Array, "b hk wk"],
+    presence: Float[Array, "b h w"],
+    k: int,
+    both: bool,
+) -> Float[Array, "b h w c"]:
+    def attend(image: tuple[Array, ...]) -> Array:
+        query, key, value, gain, bias, presence = image
+        weights, _ = _weights(query, key, gain, bias, presence, k, both)
+        return _paste(weights, value, k, both)[0]
+
+    # One image at a time: its matrices stay in cache, and TPU compilers run out of fast memory on a batch of them.
+    return jax.lax.map(attend, (query, key, value, gain, bias, presence))
+
+
+def _attend_forward(query, key, value, gain, bias, presence, k, both):  # type: ignore[no-untyped-def]
+    inputs = (query, key, value, gain, bias, presence)
+    scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[1] * key.shape[2]
+    if scores * query.dtype.itemsize > KEPT_BYTES:
+        return _attend(*inputs, k, both), (inputs, None)
+
+    def attend(image: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+        query, key, value, gain, bias, presence = image
+        weights, log_total = _weights(query, key, gain, bias, presence, k, both)
+        return _paste(weights, value, k, both)[0], (weights, log_total)
+
+    output, kept = jax.lax.map(attend, inputs)
+    return output, (inputs, kept)
+
+
+def _attend_backward(k, both, residuals, cotangent):  # type: ignore[no-untyped-def]
+    inputs, kept = residuals
+
+    def gradients(image: tuple[tuple[Array, ...], tuple[Array, Array] | None, Array]) -> tuple[Array, ...]:
+        (query, key, value, gain, bias, presence), kept, cotangent = image
+        never = impossible(query)
+        weights, log_total = kept or _weights(query, key, gain, bias, presence, k, both)
+        given = cotangent.astype(value.dtype)
+        d_weights = _products(given, value, k, both, never)
+        wide = weights.astype(jnp.float32)
+        d_scores = wide * (d_weights - jnp.sum(wide * d_weights, axis=(2, 3), keepdims=True))
+        # Scores are recovered from the weights; where these have vanished, so has the gradient.
+        scores = jnp.log(jnp.maximum(wide, _SMALLEST_WEIGHT)) + log_total[:, :, None, None] - bias
+        d_gain = jnp.sum(d_scores * scores, axis=(0, 1)) / gain
+        d_products = _filter(d_scores * gain, k, both, never).astype(query.dtype)
+        _, pasted = _paste(weights, value, k, both)
+        return (
+            jnp.einsum("hwxy,xyd->hwd", d_products, key, preferred_element_type=jnp.float32).astype(query.dtype),
+            jnp.einsum("hwxy,hwd->xyd", d_products, query, preferred_element_type=jnp.float32).astype(key.dtype),
+            jnp.einsum("hwxy,hwc->xyc", pasted, given, preferred_element_type=jnp.float32).astype(value.dtype),
+            d_gain,
+        )
+
+    d_query, d_key, d_value, d_gain = jax.lax.map(gradients, (inputs, kept, cotangent))
+    return d_query, d_key, d_value, d_gain, jnp.zeros_like(d_gain), jnp.zeros_like(inputs[-1])
+
+
+_attend.defvjp(_attend_forward, _attend_backward)

@@ -1,0 +1,98 @@
+"""Patch attention for whole pictures: a band of query rows against a block of key rows at a time.
+
+The k rows of a patch are unfolded into the features, so that rows of queries and rows of keys are independent of each
+other; only the filter along columns is left. A band needs no rows around it, and a block of keys none either, so memory
+is that of one band's scores against one block, whatever the picture's size.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from msnlan_jax.score_matrix import apart, fold_axis, impossible, shift_columns, unfold_axis
+
+
+def streamed(
+    query: Array,
+    key: Array,
+    value: Array,
+    gain: Array,
+    bias: Array,
+    presence: Array,
+    k: int,
+    *,
+    score_bytes: int,
+) -> Float[Array, "b h w c"]:
+    """Attend without ever holding a whole score matrix; arguments as in `patch_attention`.
+
+    Args:
+        query: likewise the other arrays, and `k`.
+        key: see there.
+        value: see there.
+        gain: what a key's scores are multiplied by.
+        bias: what is added to them.
+        presence: 0 for queries that are not there.
+        k: patch side.
+        score_bytes: about how large a band's scores against a block may be.
+    """
+    unfolded = (unfold_axis(x, k, axis=1) for x in (query, key, value))
+    pasted = jax.lax.map(lambda image: _attend(*image, k, score_bytes), (*unfolded, gain, bias, presence))
+    return fold_axis(pasted, k, axis=1)
+
+
+def _attend(
+    query: Float[Array, "h w d"],
+    key: Float[Array, "hk wk d"],
+    value: Float[Array, "hk wk c"],
+    gain: Float[Array, "hk wk"],
+    bias: Float[Array, "hk wk"],
+    presence: Float[Array, "h w"],
+    k: int,
+    score_bytes: int,
+) -> Float[Array, "h w c"]:
+    """Attend from bands of rows of one image; the softmax over blocks of keys takes two passes."""
+    (h, w), (hk, wk) = query.shape[:2], key.shape[:2]
+    block_rows = min(hk, max(1, score_bytes // (4 * w * wk)))
+    band_rows = min(h, max(1, score_bytes // (4 * w * wk * block_rows)))
+    blocks = tuple(_split(x, block_rows) for x in (key, value, gain))
+    # Rows that only fill up the last block are nowhere.
+    blocks += (_split(bias, block_rows, fill=-jnp.inf),)
+
+    @jax.checkpoint
+    def attend(band: tuple[Array, Array]) -> Array:
+        query, presence = band
+
+        def scores(key: Array, gain: Array, bias: Array) -> Array:
+            products = jnp.einsum("hwd,xyd->hwxy", query, key, preferred_element_type=jnp.float32)
+            return shift_columns(products, k) * gain + bias
+
+        def add_up(state: tuple[Array, Array], block: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
+            largest, total = state
+            key, _, gain, bias = block
+            found = scores(key, gain, bias)
+            above = jnp.maximum(largest, jnp.max(found, axis=(2, 3)))
+            more = jnp.sum(jnp.exp(found - above[:, :, None, None]), axis=(2, 3))
+            return (above, total * jnp.exp(largest - above) + more), None
+
+        def paste(output: Array, block: tuple[Array, ...]) -> tuple[Array, None]:
+            key, value, gain, bias = block
+            weights = jnp.exp(scores(key, gain, bias) - log_total[:, :, None, None]) * presence[:, :, None, None]
+            spread = apart(lambda y: shift_columns(y, k), weights, impossible(query)).astype(value.dtype)
+            return output + jnp.einsum("hwxy,xyc->hwc", spread, value, preferred_element_type=jnp.float32), None
+
+        start = (jnp.full(presence.shape, -jnp.finfo(jnp.float32).max), jnp.zeros(presence.shape))
+        (largest, total), _ = jax.lax.scan(add_up, start, blocks)
+        log_total = largest + jnp.log(total)
+        return jax.lax.scan(paste, jnp.zeros((*presence.shape, value.shape[-1])), blocks)[0]
+
+    bands = jax.lax.map(attend, (_split(query, band_rows), _split(presence, band_rows)))
+    return bands.reshape(-1, w, value.shape[-1])[:h]
+
+
+def _split(x: Float[Array, "h ..."], rows: int, fill: float = 0.0) -> Float[Array, "n rows ..."]:
+    """Cut into parts of equally many rows, the last one filled up."""
+    n_parts = math.ceil(x.shape[0] / rows)
+    padding = [(0, n_parts * rows - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, padding, constant_values=fill).reshape(n_parts, rows, *x.shape[1:])
