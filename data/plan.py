@@ -27,6 +27,12 @@ class Samples:
     left: Int[np.ndarray, " b"]
     flips: Bool[np.ndarray, "b 3"]
 
+    def of_process(self, index: int, count: int) -> "Samples":
+        """Return the slice that one of `count` processes reads; their number divides the batch."""
+        share = len(self.image) // count
+        part = slice(index * share, (index + 1) * share)
+        return Samples(self.image[part], self.top[part], self.left[part], self.flips[part])
+
 
 def plan_step(seed: int, step: int, batch_size: int, sizes: Int[np.ndarray, "n 2"], patch_size: int) -> Samples:
     """Return the samples of one step.

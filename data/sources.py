@@ -1,5 +1,8 @@
 """Where training pictures come from, as the configuration says."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 from ml_collections import ConfigDict
 
 from data import folders, photos
@@ -38,17 +41,26 @@ def validation_sets(config: ConfigDict) -> dict[str, list[Pair]]:
     return folders.find_datasets(config.eval.data_dir, names, config.scale)
 
 
-def read_all(pairs: list[Pair], scale: int, patch_size: int) -> list[tuple[RGBPicture, RGBPicture]]:
-    """Read every pair into memory.
+def open_pictures(config: ConfigDict) -> list[tuple[RGBPicture, RGBPicture]]:
+    """Return every LR and HR picture to train on: `.npy` files mapped into memory, others decoded.
 
     Raises:
-        InputError: when a picture is broken, or smaller than a patch.
+        FileNotFoundError: when a file is missing.
+        InputError: when a picture is broken, or smaller than a patch, or does not belong to its LR picture.
     """
-    pictures = [read_pair(pair, scale) for pair in pairs]
+    pairs = training_pairs(config)
+    # Decoding and resizing release the interpreter for most of their time.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pictures = list(pool.map(lambda pair: open_pair(pair, config.scale), pairs))
     for pair, (lr, _) in zip(pairs, pictures, strict=True):
-        if min(lr.shape[:2]) < patch_size:
-            found = f"{lr.shape[0]}×{lr.shape[1]} LR pixels"
+        if min(lr.shape[:2]) < config.patch_size:
             raise InputError(
-                f"{pair.hr}: found {found}, expected at least config.patch_size = {patch_size} on each side"
+                f"{pair.hr}: found {lr.shape[0]}×{lr.shape[1]} LR pixels, "
+                f"expected at least config.patch_size = {config.patch_size} on each side"
             )
     return pictures
+
+
+def open_pair(pair: Pair, scale: int) -> tuple[RGBPicture, RGBPicture]:
+    """Read a pair as `read_pair` does; one of `.npy` files is mapped into memory, and read where it is used."""
+    return read_pair(pair, scale)

@@ -27,20 +27,21 @@ class Batches:
 
     Args:
         config: every field of `configs/base.py`.
+        process_index: this process's number.
+        process_count: how many processes share a batch.
 
     Raises:
-        FileNotFoundError, InputError: as `sources.training_pairs` and `sources.read_all`.
+        FileNotFoundError, InputError: as `sources.open_pictures`.
     """
 
     resident = ()
 
     def __init__(self, config: ConfigDict, process_index: int = 0, process_count: int = 1):
-        share = config.batch_size // process_count
-        self._share = slice(process_index * share, (process_index + 1) * share)
+        self._process = (process_index, process_count)
         for kind in ("GPU", "TPU"):
             tf.config.set_visible_devices([], kind)  # they are JAX's
         self._config = config
-        self._pictures = sources.read_all(sources.training_pairs(config), config.scale, config.patch_size)
+        self._pictures = sources.open_pictures(config)
         self._sizes = np.array([lr.shape[:2] for lr, _ in self._pictures])
 
     def batches(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:
@@ -59,8 +60,7 @@ class Batches:
     def _batch(self, step: int) -> tuple[Patches, Patches]:
         config = self._config
         samples = plan_step(config.seed, int(step), config.batch_size, self._sizes, config.patch_size)
-        lr, hr = cut(self._pictures, samples, config.patch_size, config.scale)
-        return lr[self._share], hr[self._share]
+        return cut(self._pictures, samples.of_process(*self._process), config.patch_size, config.scale)
 
     def crops(self, resident: Any, batch: Any) -> Any:
         """Return the batch as it is."""
