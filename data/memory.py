@@ -86,9 +86,11 @@ class Batches:
             )
 
 
-def _cut(rows: UInt8[Array, "_h _w 3"], batch: Crops, factor: int, side: int) -> UInt8[Array, "b side side 3"]:
+def _cut(
+    rows: UInt8[Array | np.ndarray, "_h _w 3"], batch: Crops, factor: int, side: int
+) -> UInt8[Array, "b side side 3"]:
     def cut_one(top: Array, left: Array, flips: Array) -> Array:
-        patch = jax.lax.dynamic_slice(rows, (top * factor, left * factor, 0), (side, side, 3))
+        patch = jax.lax.dynamic_slice(jnp.asarray(rows), (top * factor, left * factor, 0), (side, side, 3))
         patch = jnp.where(flips[0], patch[:, ::-1], patch)
         patch = jnp.where(flips[1], patch[::-1], patch)
         return jnp.where(flips[2], patch.swapaxes(0, 1), patch)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ml_collections import ConfigDict
 
 from data import folders, photos
+from data.arrays import open_picture
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import RGBPicture
 from msnlan_jax.pairs import Pair, read_pair
@@ -29,7 +30,7 @@ def training_pairs(config: ConfigDict) -> list[Pair]:
             raise InputError(
                 "config.data.dir: found none, expected a folder of pictures, as config.data.source is folder"
             )
-        return folders.find_pairs(config.data.dir, config.scale, split="train")
+        return folders.find_pairs(config.data.dir, config.scale, split="train", arrays=True)
     raise InputError(f"config.data.source: found {config.data.source!r}, expected one of {', '.join(SOURCES)}")
 
 
@@ -51,7 +52,7 @@ def open_pictures(config: ConfigDict) -> list[tuple[RGBPicture, RGBPicture]]:
     pairs = training_pairs(config)
     # Decoding and resizing release the interpreter for most of their time.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pictures = list(pool.map(lambda pair: open_pair(pair, config.scale), pairs))
+        pictures = list(pool.map(lambda pair: read_pair(pair, config.scale, open_picture), pairs))
     for pair, (lr, _) in zip(pairs, pictures, strict=True):
         if min(lr.shape[:2]) < config.patch_size:
             raise InputError(
@@ -59,8 +60,3 @@ def open_pictures(config: ConfigDict) -> list[tuple[RGBPicture, RGBPicture]]:
                 f"expected at least config.patch_size = {config.patch_size} on each side"
             )
     return pictures
-
-
-def open_pair(pair: Pair, scale: int) -> tuple[RGBPicture, RGBPicture]:
-    """Read a pair as `read_pair` does; one of `.npy` files is mapped into memory, and read where it is used."""
-    return read_pair(pair, scale)
