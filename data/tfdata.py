@@ -1,5 +1,6 @@
 """The tf.data graph that feeds training; the only file that imports TensorFlow."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -46,6 +47,21 @@ class Batches:
 
     def batches(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:
         """Yield the LR and HR batches of steps `start_step`, `start_step` + 1, …, uint8 0..255."""
+        under_way = [self._dataset(start_step).as_numpy_iterator()]
+
+        # Its threads call into Python, and waiting for them once Python is shutting down would take for ever.
+        def stop() -> None:
+            under_way.clear()
+
+        atexit.register(stop)
+        try:
+            while under_way and (batch := next(under_way[0], None)) is not None:
+                yield batch
+        finally:
+            stop()
+            atexit.unregister(stop)
+
+    def _dataset(self, start_step: int) -> tf.data.Dataset:
         return (
             tf.data.Dataset.range(start_step, self._config.total_steps)
             .map(
@@ -54,7 +70,6 @@ class Batches:
                 deterministic=True,
             )
             .prefetch(tf.data.AUTOTUNE)
-            .as_numpy_iterator()
         )
 
     def _batch(self, step: int) -> tuple[Patches, Patches]:
