@@ -1,6 +1,7 @@
 """Pictures as `.npy` files: decoded once, then mapped into memory, so that a crop reads its own pixels only."""
 
 import io
+import threading
 
 import numpy as np
 from etils import epath
@@ -10,6 +11,8 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.images import RGBPicture, read_rgb
 
 SUFFIX = ".npy"
+# NumPy parses headers with `ast`, which fails at random in threads that run side by side (Python 3.11, issue 106905).
+_one_at_a_time = threading.Lock()
 
 
 def open_picture(path: epath.PathLike) -> RGBPicture:
@@ -22,12 +25,10 @@ def open_picture(path: epath.PathLike) -> RGBPicture:
     path = epath.Path(path)
     if path.suffix != SUFFIX:
         return read_rgb(path)
-    is_remote = "://" in str(path)
+    content = io.BytesIO(files.read_bytes(path, "picture")) if "://" in str(path) else None
     try:
-        if is_remote:
-            array = np.load(io.BytesIO(files.read_bytes(path, "picture")), allow_pickle=False)
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with _one_at_a_time:
+            array = np.load(content or path, mmap_mode=None if content else "r", allow_pickle=False)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file, expected a picture") from None
     except (EOFError, ValueError) as error:
