@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.source = "folder"  # photos (built-in) or folder
     config.data.dir = ""  # the folder, for source=folder: any layout that README.md names
-    config.data.loader = "tfdata"  # tfdata
+    config.data.loader = "tfdata"  # tfdata, or memory: the whole set in accelerator memory, without TensorFlow
 
     config.total_steps = 1_000_000  # steps of training
     config.batch_size = 16  # pictures per step, over all devices of all hosts

@@ -24,7 +24,9 @@ def _lr_dirs(split: str, scale: int) -> tuple[str, ...]:
     )
 
 
-def find_pairs(folder: epath.PathLike, scale: int, *, split: str = "valid") -> list[Pair]:
+def find_pairs(
+    folder: epath.PathLike, scale: int, *, split: str = "valid", arrays: bool = False, may_lack_lr: bool = False
+) -> list[Pair]:
     """Return the pictures of one data set, in any of the layouts, by name.
 
     `HR` + `LR_bicubic/X4/<name>x4.png` (EDSR), `GTmod12` + `LRbicx4[/x4]/<name>[x4].png` (BasicSR),
@@ -35,6 +37,8 @@ def find_pairs(folder: epath.PathLike, scale: int, *, split: str = "valid") -> l
         folder: the data set's.
         scale: up-scaling factor.
         split: "train" or "valid", for DIV2K.
+        arrays: also find `.npy` files, as `data.prepare` writes them.
+        may_lack_lr: whether single LR pictures may be missing; their pairs have no LR file.
 
     Raises:
         FileNotFoundError: when the folder, or the LR picture of one HR picture, is missing.
@@ -44,7 +48,7 @@ def find_pairs(folder: epath.PathLike, scale: int, *, split: str = "valid") -> l
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder, expected a data set")
     hr_dir = next((folder / name for name in _hr_dirs(split) if (folder / name).is_dir()), folder)
-    hr_files = list_images(hr_dir)
+    hr_files = _list_pictures(hr_dir, arrays)
     if not hr_files:
         layouts = ", ".join(_hr_dirs(split))
         raise InputError(f"{hr_dir}: found no pictures, expected some here or in a folder {layouts}")
@@ -56,15 +60,17 @@ def find_pairs(folder: epath.PathLike, scale: int, *, split: str = "valid") -> l
         lr_dir = next((folder / name for name in _lr_dirs(split, scale) if (folder / name).is_dir()), None)
     if lr_dir is None:
         return [Pair(path.stem, path) for path in hr_files]
-    lr_files = {path.stem: path for path in list_images(lr_dir)}
+    lr_files = {path.stem: path for path in _list_pictures(lr_dir, arrays)}
     # One style of names for the whole folder: with pictures "im" and "imx2", the LR of "im" may be either.
     suffixed = sum(f"{stem}x{scale}" in lr_files for stem in stems) >= sum(stem in lr_files for stem in stems)
     suffix = f"x{scale}" if suffixed else ""
     pairs = []
     for path in hr_files:
         lr = lr_files.get(f"{path.stem}{suffix}")
-        if lr is None:
-            raise FileNotFoundError(f"{lr_dir}/{path.stem}{suffix}.png: no such file, expected the LR of {path}")
+        if lr is None and not may_lack_lr:
+            raise FileNotFoundError(
+                f"{lr_dir}/{path.stem}{suffix}{path.suffix}: no such file, expected the LR of {path}"
+            )
         pairs.append(Pair(path.stem, path, lr))
     return pairs
 
@@ -95,6 +101,11 @@ def find_datasets(root: epath.PathLike, names: Sequence[str], scale: int) -> dic
         if name not in present:
             raise InputError(f"{root}: found no data set {name}, expected one of {', '.join(present)}")
     return {name: find_pairs(root / name, scale) for name in names or present}
+
+
+def _list_pictures(folder: epath.Path, arrays: bool) -> list[epath.Path]:
+    found = [path for path in folder.glob("*.npy") if path.name[0] != "."] if arrays else []
+    return sorted([*list_images(folder), *found], key=lambda path: path.name)
 
 
 def _is_dataset(folder: epath.Path) -> bool:

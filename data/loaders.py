@@ -5,6 +5,8 @@ from ml_collections import ConfigDict
 from msnlan_jax.errors import InputError
 from msnlan_jax.train_step import Loader
 
+LOADERS = ("tfdata", "memory")
+
 
 def make_loader(config: ConfigDict, process_index: int = 0, process_count: int = 1) -> Loader:
     """Return the loader that `config.data.loader` names, for one of a job's processes.
@@ -12,8 +14,12 @@ def make_loader(config: ConfigDict, process_index: int = 0, process_count: int =
     Raises:
         InputError: on another name, or when TensorFlow is needed and missing.
     """
-    if config.data.loader != "tfdata":
-        raise InputError(f"config.data.loader: found {config.data.loader!r}, expected tfdata")
-    from data import tfdata
+    if config.data.loader == "memory":
+        from data import memory
 
-    return tfdata.Batches(config, process_index, process_count)
+        return memory.Batches(config, process_index, process_count)
+    if config.data.loader == "tfdata":
+        from data import tfdata
+
+        return tfdata.Batches(config, process_index, process_count)
+    raise InputError(f"config.data.loader: found {config.data.loader!r}, expected one of {', '.join(LOADERS)}")

@@ -27,6 +27,12 @@ class Samples:
     left: Int[np.ndarray, " b"]
     flips: Bool[np.ndarray, "b 3"]
 
+    def of_process(self, index: int, count: int) -> "Samples":
+        """Return the slice that one of `count` processes reads; their number divides the batch."""
+        share = len(self.image) // count
+        part = slice(index * share, (index + 1) * share)
+        return Samples(self.image[part], self.top[part], self.left[part], self.flips[part])
+
 
 def plan_step(seed: int, step: int, batch_size: int, sizes: Int[np.ndarray, "n 2"], patch_size: int) -> Samples:
     """Return the samples of one step.
@@ -52,16 +58,20 @@ def cut(
     Returns:
         LR `[B,p,p,3]` and HR `[B,sp,sp,3]`, uint8 0..255.
     """
-    lr: list[RGBPicture] = []
-    hr: list[RGBPicture] = []
-    for image, top, left, flips in zip(samples.image, samples.top, samples.left, samples.flips, strict=True):
+    lr, hr = (np.empty((len(samples.image), side, side, 3), np.uint8) for side in (patch_size, patch_size * scale))
+    for i, image in enumerate(samples.image):
         for picture, factor, patches in ((pictures[image][0], 1, lr), (pictures[image][1], scale, hr)):
-            y, x, side = top * factor, left * factor, patch_size * factor
-            patches.append(_flip(picture[y : y + side, x : x + side], flips))
-    return np.stack(lr), np.stack(hr)
+            y, x, side = samples.top[i] * factor, samples.left[i] * factor, patch_size * factor
+            _flip(picture[y : y + side, x : x + side], samples.flips[i], patches[i])
+    return lr, hr
 
 
-def _flip(patch: RGBPicture, flips: Bool[np.ndarray, " 3"]) -> RGBPicture:
+def _flip(patch: RGBPicture, flips: Bool[np.ndarray, " 3"], into: RGBPicture) -> None:
     horizontal, vertical, transpose = flips
-    patch = patch[:: -1 if vertical else 1, :: -1 if horizontal else 1]
-    return patch.transpose(1, 0, 2) if transpose else patch
+    pixels = _pixels(np.ascontiguousarray(patch))[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+    _pixels(into)[...] = pixels.T if transpose else pixels
+
+
+def _pixels(patch: RGBPicture) -> np.ndarray:
+    """View a patch as `[H,W]`: NumPy moves whole pixels twice as fast as single bytes."""
+    return patch.view("V3")[..., 0]

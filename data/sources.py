@@ -1,8 +1,12 @@
 """Where training pictures come from, as the configuration says."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 from ml_collections import ConfigDict
 
 from data import folders, photos
+from data.arrays import open_picture
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import RGBPicture
 from msnlan_jax.pairs import Pair, read_pair
@@ -26,7 +30,7 @@ def training_pairs(config: ConfigDict) -> list[Pair]:
             raise InputError(
                 "config.data.dir: found none, expected a folder of pictures, as config.data.source is folder"
             )
-        return folders.find_pairs(config.data.dir, config.scale, split="train")
+        return folders.find_pairs(config.data.dir, config.scale, split="train", arrays=True)
     raise InputError(f"config.data.source: found {config.data.source!r}, expected one of {', '.join(SOURCES)}")
 
 
@@ -38,17 +42,21 @@ def validation_sets(config: ConfigDict) -> dict[str, list[Pair]]:
     return folders.find_datasets(config.eval.data_dir, names, config.scale)
 
 
-def read_all(pairs: list[Pair], scale: int, patch_size: int) -> list[tuple[RGBPicture, RGBPicture]]:
-    """Read every pair into memory.
+def open_pictures(config: ConfigDict) -> list[tuple[RGBPicture, RGBPicture]]:
+    """Return every LR and HR picture to train on: `.npy` files mapped into memory, others decoded.
 
     Raises:
-        InputError: when a picture is broken, or smaller than a patch.
+        FileNotFoundError: when a file is missing.
+        InputError: when a picture is broken, or smaller than a patch, or does not belong to its LR picture.
     """
-    pictures = [read_pair(pair, scale) for pair in pairs]
+    pairs = training_pairs(config)
+    # Decoding and resizing release the interpreter for most of their time.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pictures = list(pool.map(lambda pair: read_pair(pair, config.scale, open_picture), pairs))
     for pair, (lr, _) in zip(pairs, pictures, strict=True):
-        if min(lr.shape[:2]) < patch_size:
-            found = f"{lr.shape[0]}×{lr.shape[1]} LR pixels"
+        if min(lr.shape[:2]) < config.patch_size:
             raise InputError(
-                f"{pair.hr}: found {found}, expected at least config.patch_size = {patch_size} on each side"
+                f"{pair.hr}: found {lr.shape[0]}×{lr.shape[1]} LR pixels, "
+                f"expected at least config.patch_size = {config.patch_size} on each side"
             )
     return pictures

@@ -1,5 +1,6 @@
 """The tf.data graph that feeds training; the only file that imports TensorFlow."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -27,24 +28,40 @@ class Batches:
 
     Args:
         config: every field of `configs/base.py`.
+        process_index: this process's number.
+        process_count: how many processes share a batch.
 
     Raises:
-        FileNotFoundError, InputError: as `sources.training_pairs` and `sources.read_all`.
+        FileNotFoundError, InputError: as `sources.open_pictures`.
     """
 
     resident = ()
 
     def __init__(self, config: ConfigDict, process_index: int = 0, process_count: int = 1):
-        share = config.batch_size // process_count
-        self._share = slice(process_index * share, (process_index + 1) * share)
+        self._process = (process_index, process_count)
         for kind in ("GPU", "TPU"):
             tf.config.set_visible_devices([], kind)  # they are JAX's
         self._config = config
-        self._pictures = sources.read_all(sources.training_pairs(config), config.scale, config.patch_size)
+        self._pictures = sources.open_pictures(config)
         self._sizes = np.array([lr.shape[:2] for lr, _ in self._pictures])
 
     def batches(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:
         """Yield the LR and HR batches of steps `start_step`, `start_step` + 1, …, uint8 0..255."""
+        under_way = [self._dataset(start_step).as_numpy_iterator()]
+
+        # Its threads call into Python, and waiting for them once Python is shutting down would take for ever.
+        def stop() -> None:
+            under_way.clear()
+
+        atexit.register(stop)
+        try:
+            while under_way and (batch := next(under_way[0], None)) is not None:
+                yield batch
+        finally:
+            stop()
+            atexit.unregister(stop)
+
+    def _dataset(self, start_step: int) -> tf.data.Dataset:
         return (
             tf.data.Dataset.range(start_step, self._config.total_steps)
             .map(
@@ -53,14 +70,12 @@ class Batches:
                 deterministic=True,
             )
             .prefetch(tf.data.AUTOTUNE)
-            .as_numpy_iterator()
         )
 
     def _batch(self, step: int) -> tuple[Patches, Patches]:
         config = self._config
         samples = plan_step(config.seed, int(step), config.batch_size, self._sizes, config.patch_size)
-        lr, hr = cut(self._pictures, samples, config.patch_size, config.scale)
-        return lr[self._share], hr[self._share]
+        return cut(self._pictures, samples.of_process(*self._process), config.patch_size, config.scale)
 
     def crops(self, resident: Any, batch: Any) -> Any:
         """Return the batch as it is."""

@@ -1,6 +1,7 @@
 """Pairs of low- and high-resolution pictures, read and checked."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from etils import epath
@@ -25,8 +26,15 @@ class Pair:
     lr: epath.Path | None = None
 
 
-def read_pair(pair: Pair, scale: int) -> tuple[RGBPicture, RGBPicture]:
+def read_pair(
+    pair: Pair, scale: int, read: Callable[[epath.Path], RGBPicture] = read_rgb
+) -> tuple[RGBPicture, RGBPicture]:
     """Read a pair as RGB; the HR picture is cropped at the bottom and right to the LR size × scale.
+
+    Args:
+        pair: the files.
+        scale: up-scaling factor.
+        read: what reads a file.
 
     Returns:
         LR `[H,W,3]` and HR `[sH,sW,3]`, uint8 0..255.
@@ -37,13 +45,13 @@ def read_pair(pair: Pair, scale: int) -> tuple[RGBPicture, RGBPicture]:
 
     Source: SPEC.md §6.
     """
-    hr = read_rgb(pair.hr)
+    hr = read(pair.hr)
     if pair.lr is None:
         h, w = (size // scale * scale for size in hr.shape[:2])
         if 0 in (h, w):
             raise InputError(f"{pair.hr}: found {hr.shape[0]}×{hr.shape[1]} pixels, expected at least {scale}×{scale}")
         return imresize(hr[:h, :w], 1 / scale), hr[:h, :w]
-    lr = read_rgb(pair.lr)
+    lr = read(pair.lr)
     return lr, crop_to(hr, (lr.shape[0] * scale, lr.shape[1] * scale), scale, f"{pair.lr} ×{scale}", str(pair.hr))
 
 

@@ -88,7 +88,7 @@ def test_batches_are_the_plan(folder):
     read = batches(config)
     pictures = [read_pair(pair, 2) for pair in sources.training_pairs(config)]
     sizes = np.array([lr.shape[:2] for lr, _ in pictures])
-    found = list(read(0))
+    found = list(read.batches(0))
     assert len(found) == 6
     for step, (lr, hr) in enumerate(found):
         assert (lr.shape, hr.shape) == ((2, 8, 8, 3), (2, 16, 16, 3))
@@ -100,12 +100,12 @@ def test_batches_are_the_plan(folder):
 def test_starting_late_is_skipping(folder):
     config = experiment(data={"source": "folder", "dir": str(folder)}, total_steps=7)
     read = batches(config)
-    skipped = list(itertools.islice(read(0), 4, None))
-    started = list(batches(config)(4))
+    skipped = list(itertools.islice(read.batches(0), 4, None))
+    started = list(batches(config).batches(4))
     assert len(started) == len(skipped) == 3
     np.testing.assert_array_equal([lr for lr, _ in started], [lr for lr, _ in skipped])
     np.testing.assert_array_equal([hr for _, hr in started], [hr for _, hr in skipped])
-    assert list(read(7)) == []
+    assert list(read.batches(7)) == []
 
 
 def test_built_in_photos():

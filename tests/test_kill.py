@@ -28,7 +28,7 @@ FIELDS = {
     "ema_decay": 0.9,
     "data.source": "folder",
     "data.dir": "photos",
-    "data.loader": "tfdata",
+    "data.loader": "memory",
     "eval.data_dir": "photos",
 }
 

@@ -1,0 +1,106 @@
+"""Decode pictures once, for training: `python -m data.prepare --input DIR --output DIR [--scale 2,3,4]`.
+
+Writes `HR/<name>.npy` and `LR_bicubic/X<scale>/<name>x<scale>.npy`, uint8 RGB, which `--config.data.dir` takes like
+any folder of pictures. LR pictures that are missing are made as MATLAB does. What is there already, and not older than
+its picture, is kept, so that an interrupted run goes on where it stopped.
+"""
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from etils import epath
+from tqdm import tqdm
+
+from data.arrays import SUFFIX, write_picture
+from data.folders import find_pairs
+from msnlan_jax import command, files
+from msnlan_jax.errors import InputError
+from msnlan_jax.images import RGBPicture, read_rgb
+from msnlan_jax.pairs import Pair, read_pair
+
+Target = tuple[epath.Path, RGBPicture]
+
+
+class Counts(NamedTuple):
+    """How many pictures were written, and how many were there; and what is wrong with the others, by name."""
+
+    written: int
+    kept: int
+    broken: list[str]
+
+
+def prepare(folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, ...]) -> Counts:
+    """Write every picture of a data set and its LR pictures as arrays, in all of `folders.find_pairs`'s layouts.
+
+    Args:
+        folder: the data set's; of DIV2K, the training part.
+        output: folder to write to; what is there and not older than its picture is kept.
+        scales: factors of the LR pictures.
+
+    Raises:
+        FileNotFoundError, InputError: as `folders.find_pairs`; and when a file cannot be written.
+    """
+    found = [find_pairs(folder, scale, split="train", may_lack_lr=True) for scale in scales]
+    output = files.prepare_output_dir(output, "--output")
+    tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
+    pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter for most of their time
+    try:
+        done = pool.map(lambda pairs: _prepare_picture(pairs, output), tasks)
+        results = list(tqdm(done, "preparing", len(tasks), unit="picture"))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    broken = [result for result in results if isinstance(result, str)]
+    return Counts(results.count(True), results.count(False), broken)
+
+
+def _prepare_picture(pairs: dict[int, Pair], output: epath.Path) -> bool | str:
+    """Write what is missing of one picture; return whether there was anything, or what is wrong with it."""
+    pair = next(iter(pairs.values()))
+    hr_target = output / "HR" / f"{pair.name}{SUFFIX}"
+    lr_targets = {scale: output / f"LR_bicubic/X{scale}/{pair.name}x{scale}{SUFFIX}" for scale in pairs}
+    read = functools.cache(read_rgb)
+    try:
+        targets = [
+            (target, read_pair(pairs[scale], scale, read)[0])
+            for scale, target in lr_targets.items()
+            if not _is_fresh(target, pairs[scale].lr or pair.hr)
+        ]
+        if not _is_fresh(hr_target, pair.hr):
+            targets.append((hr_target, read(pair.hr)))
+    except (InputError, OSError) as error:
+        return str(error)
+    for path, picture in targets:  # the HR picture last: only then is the picture found
+        write_picture(path, picture)
+    return bool(targets)
+
+
+def _is_fresh(target: epath.Path, source: epath.Path) -> bool:
+    return target.exists() and target.stat().mtime >= source.stat().mtime
+
+
+def main() -> None:
+    """Prepare as the flags say."""
+    parser = command.Parser("python -m data.prepare", description=__doc__)
+    parser.add_argument("--input", required=True, help="data set in any layout, or a folder of pictures")
+    parser.add_argument("--output", required=True, help="folder for the arrays")
+    parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures; default 2,3,4")
+    flags = parser.parse_args()
+    counts = prepare(flags.input, flags.output, _parse_scales(flags.scale))
+    print(f"{counts.written} pictures prepared, {counts.kept} were there: {flags.output}")
+    if counts.broken:
+        print("\n".join(f"skipped: {message}" for message in counts.broken))
+        total = counts.written + counts.kept + len(counts.broken)
+        raise InputError(f"--input: skipped {len(counts.broken)} of {total} pictures, the first: {counts.broken[0]}")
+
+
+def _parse_scales(text: str) -> tuple[int, ...]:
+    scales = tuple(sorted({int(part) for part in text.split(",") if part.strip() in ("2", "3", "4")}))
+    if not scales or len(scales) != len(text.split(",")):
+        raise InputError(f"--scale: found {text!r}, expected some of 2,3,4")
+    return scales
+
+
+if __name__ == "__main__":
+    command.run(main)
