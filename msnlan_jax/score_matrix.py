@@ -3,11 +3,11 @@
 Both forms are one computation, out = B(softmax(B(q rᵀ) · gain + bias)) · v, with another filter B:
 
 - `box`: B is D_k, separable in rows and columns. Least arithmetic, for CPU.
-- `hybrid`: the k columns of a patch are unfolded into the features, which makes inner dimensions that matrix units like,
-  and B is the filter along rows only, on flat `[H·W, H'·W']` matrices, whose layout pads nothing.
+- `hybrid`: the k columns of a patch are unfolded into the features, which makes inner dimensions that matrix units
+  like, and B is the filter along rows only, on flat `[H·W, H'·W']` matrices, whose layout pads nothing.
 
-B is its own transpose. The gradient keeps the attention weights where they fit and computes them anew where not, instead
-of keeping every matrix on the way.
+B is its own transpose. The gradient keeps the attention weights where they fit and computes them anew where not,
+instead of keeping every matrix on the way.
 """
 
 import functools
@@ -113,21 +113,20 @@ def _products(a: Float[Array, "h w d"], b: Float[Array, "hk wk d"], k: int, both
     return apart(lambda y: shift_rows(y, k), products, never)
 
 
-def _weights(
-    query: Array, key: Array, gain: Array, bias: Array, presence: Array, k: int, both: bool
-) -> tuple[Matrix, Float[Array, "h w"]]:
-    """Return one image's attention weights, and the logarithm of what they were divided by."""
+def _scores(query: Array, key: Array, gain: Array, bias: Array, k: int, both: bool) -> tuple[Matrix, Array, Array]:
+    """Return one image's scores, and the largest and the sum of the exponentials of every query."""
     scores = _products(query, key, k, both, impossible(query)) * gain + bias
     largest = jnp.max(scores, axis=(2, 3), keepdims=True)
-    exponentials = jnp.exp(scores - largest)
-    total = jnp.sum(exponentials, axis=(2, 3), keepdims=True)
-    weights = exponentials * (presence[:, :, None, None] / total)
-    return weights.astype(query.dtype), (largest + jnp.log(total))[:, :, 0, 0]
+    return scores, largest, jnp.sum(jnp.exp(scores - largest), axis=(2, 3), keepdims=True)
 
 
-def _paste(weights: Matrix, value: Array, k: int, both: bool) -> tuple[Float[Array, "h w c"], Matrix]:
+def _weights(scores: Matrix, largest: Array, total: Array, presence: Array) -> Matrix:
+    return jnp.exp(scores - largest) * (presence[:, :, None, None] / total)
+
+
+def _paste(weights: Matrix, value: Array, k: int, both: bool) -> Float[Array, "h w c"]:
     pasted = _filter(weights, k, both, impossible(value)).astype(value.dtype)
-    return jnp.einsum("hwxy,xyc->hwc", pasted, value, preferred_element_type=jnp.float32), pasted
+    return jnp.einsum("hwxy,xyc->hwc", pasted, value, preferred_element_type=jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
@@ -143,8 +142,8 @@ def _attend(
 ) -> Float[Array, "b h w c"]:
     def attend(image: tuple[Array, ...]) -> Array:
         query, key, value, gain, bias, presence = image
-        weights, _ = _weights(query, key, gain, bias, presence, k, both)
-        return _paste(weights, value, k, both)[0]
+        weights = _weights(*_scores(query, key, gain, bias, k, both), presence)
+        return _paste(weights.astype(query.dtype), value, k, both)
 
     # One image at a time: its matrices stay in cache, and TPU compilers run out of fast memory on a batch of them.
     return jax.lax.map(attend, (query, key, value, gain, bias, presence))
@@ -156,10 +155,13 @@ def _attend_forward(query, key, value, gain, bias, presence, k, both):  # type: 
     if scores * query.dtype.itemsize > KEPT_BYTES:
         return _attend(*inputs, k, both), (inputs, None)
 
-    def attend(image: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+    def attend(image: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
         query, key, value, gain, bias, presence = image
-        weights, log_total = _weights(query, key, gain, bias, presence, k, both)
-        return _paste(weights, value, k, both)[0], (weights, log_total)
+        scores, largest, total = _scores(query, key, gain, bias, k, both)
+        weights = _weights(scores, largest, total, presence).astype(query.dtype)
+        # Scores in float32, from which weights follow exactly; of those to be stored in 16 bits, the weights.
+        kept = scores if weights.dtype == jnp.float32 else weights
+        return _paste(weights, value, k, both), (kept, largest, total)
 
     output, kept = jax.lax.map(attend, inputs)
     return output, (inputs, kept)
@@ -168,19 +170,22 @@ def _attend_forward(query, key, value, gain, bias, presence, k, both):  # type: 
 def _attend_backward(k, both, residuals, cotangent):  # type: ignore[no-untyped-def]
     inputs, kept = residuals
 
-    def gradients(image: tuple[tuple[Array, ...], tuple[Array, Array] | None, Array]) -> tuple[Array, ...]:
+    def gradients(image: tuple[tuple[Array, ...], tuple[Array, Array, Array] | None, Array]) -> tuple[Array, ...]:
         (query, key, value, gain, bias, presence), kept, cotangent = image
         never = impossible(query)
-        weights, log_total = kept or _weights(query, key, gain, bias, presence, k, both)
+        matrix, largest, total = kept or _scores(query, key, gain, bias, k, both)
+        if matrix.dtype == jnp.float32:
+            scores, weights = matrix, _weights(matrix, largest, total, presence)
+        else:
+            # Where weights have vanished, so has the gradient.
+            weights = matrix.astype(jnp.float32)
+            scores = jnp.log(jnp.maximum(weights, _SMALLEST_WEIGHT) * total) + largest
         given = cotangent.astype(value.dtype)
         d_weights = _products(given, value, k, both, never)
-        wide = weights.astype(jnp.float32)
-        d_scores = wide * (d_weights - jnp.sum(wide * d_weights, axis=(2, 3), keepdims=True))
-        # Scores are recovered from the weights; where these have vanished, so has the gradient.
-        scores = jnp.log(jnp.maximum(wide, _SMALLEST_WEIGHT)) + log_total[:, :, None, None] - bias
-        d_gain = jnp.sum(d_scores * scores, axis=(0, 1)) / gain
+        d_scores = weights * (d_weights - jnp.sum(weights * d_weights, axis=(2, 3), keepdims=True))
+        d_gain = jnp.sum(d_scores * (scores - bias), axis=(0, 1)) / gain
         d_products = _filter(d_scores * gain, k, both, never).astype(query.dtype)
-        _, pasted = _paste(weights, value, k, both)
+        pasted = _filter(weights, k, both, never).astype(value.dtype)
         return (
             jnp.einsum("hwxy,xyd->hwd", d_products, key, preferred_element_type=jnp.float32).astype(query.dtype),
             jnp.einsum("hwxy,hwd->xyd", d_products, query, preferred_element_type=jnp.float32).astype(key.dtype),

@@ -5,6 +5,7 @@ other; only the filter along columns is left. A band needs no rows around it, an
 is that of one band's scores against one block, whatever the picture's size.
 """
 
+import functools
 import math
 
 import jax
@@ -37,8 +38,9 @@ def streamed(
         k: patch side.
         score_bytes: about how large a band's scores against a block may be.
     """
-    unfolded = (unfold_axis(x, k, axis=1) for x in (query, key, value))
-    pasted = jax.lax.map(lambda image: _attend(*image, k, score_bytes), (*unfolded, gain, bias, presence))
+    unfolded = [unfold_axis(x, k, axis=1) for x in (query, key, value)]
+    attend = functools.partial(_attend, k=k, score_bytes=score_bytes)
+    pasted = jax.lax.map(lambda image: attend(*image), (*unfolded, gain, bias, presence))
     return fold_axis(pasted, k, axis=1)
 
 
@@ -78,13 +80,14 @@ def _attend(
 
         def paste(output: Array, block: tuple[Array, ...]) -> tuple[Array, None]:
             key, value, gain, bias = block
-            weights = jnp.exp(scores(key, gain, bias) - log_total[:, :, None, None]) * presence[:, :, None, None]
+            # Not exp(scores − log of the total): added to large scores, the logarithm would lose its digits.
+            weights = jnp.exp(scores(key, gain, bias) - largest[:, :, None, None]) * share[:, :, None, None]
             spread = apart(lambda y: shift_columns(y, k), weights, impossible(query)).astype(value.dtype)
             return output + jnp.einsum("hwxy,xyc->hwc", spread, value, preferred_element_type=jnp.float32), None
 
         start = (jnp.full(presence.shape, -jnp.finfo(jnp.float32).max), jnp.zeros(presence.shape))
         (largest, total), _ = jax.lax.scan(add_up, start, blocks)
-        log_total = largest + jnp.log(total)
+        share = presence / total
         return jax.lax.scan(paste, jnp.zeros((*presence.shape, value.shape[-1])), blocks)[0]
 
     bands = jax.lax.map(attend, (_split(query, band_rows), _split(presence, band_rows)))

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from msnlan_jax import patch_attention as operator
-from msnlan_jax import torch_keys
+from msnlan_jax import score_matrix, streaming, torch_keys
 from msnlan_jax.model import MSNLANConfig
 from msnlan_jax.parameters import Parameters, abstract_parameters, merge
 
@@ -86,8 +86,13 @@ def record_forms(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     def recorded(form, implementation):
         return lambda *args, **kwargs: used.add(form) or implementation(*args, **kwargs)
 
-    for form in ("unfold", "box", "banded"):
-        monkeypatch.setattr(operator, f"_{form}", recorded(form, getattr(operator, f"_{form}")))
+    for module, name in (
+        (operator, "_unfold"),
+        (score_matrix, "box"),
+        (score_matrix, "hybrid"),
+        (streaming, "streamed"),
+    ):
+        monkeypatch.setattr(module, name, recorded(name.removeprefix("_"), getattr(module, name)))
     return used
 
 

@@ -146,7 +146,7 @@ def test_precision_reaches_every_product(precision):
     assert len(products) == text.count(wanted) > 0
 
 
-@pytest.mark.parametrize("form", ["unfold", "box", "banded"])
+@pytest.mark.parametrize("form", ["unfold", "box", "hybrid", "streamed"])
 def test_configured_attention_form_is_used(monkeypatch, form):
     used = record_forms(monkeypatch)
     model = MSNLAN(MSNLANConfig(2, 16, 2, 1, attention=form), rngs=nnx.Rngs(0))
@@ -160,7 +160,7 @@ def test_configured_attention_form_is_used(monkeypatch, form):
         ("scale", 5, "2, 3, 4"),
         ("dtype", "float16", "float32, bfloat16"),
         ("precision", "fast", "default, high, highest"),
-        ("attention", "flash", "auto, unfold, box, banded"),
+        ("attention", "flash", "auto, unfold, box, hybrid, streamed"),
         ("n_feats", 1, "at least 2"),
         ("n_groups", 0, "at least 2"),
         ("n_groups", 3, "even"),

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from msnlan_jax import patch_attention as operator
+from msnlan_jax import score_matrix
 from msnlan_jax.errors import InputError
 from tests.helpers import FORWARD, GRADIENT, normal, record_forms, relative_l2
 
 KERNELS = [3, 5, 7]
-FAST_FORMS = ["box", "banded"]
+FAST_FORMS = ["box", "hybrid", "streamed"]
 FORMS = ["unfold", *FAST_FORMS]
 
 
@@ -43,10 +44,10 @@ def cotangent(y):
     return normal(3, *y.shape)
 
 
-def limit_rows(monkeypatch, rows, k, query, key):
-    """Make bands hold `rows` query rows."""
-    row_bytes = 4 * query.shape[2] * key.shape[1] * key.shape[2]
-    monkeypatch.setattr(operator, "SCORE_BYTES", row_bytes * (rows + 4 * (k // 2)))
+def limit_scores(monkeypatch, query, key, *, rows=1, key_rows=None):
+    """Make bands hold `rows` query rows, and blocks all or `key_rows` key rows."""
+    score_row = 4 * query.shape[2] * key.shape[2]
+    monkeypatch.setattr(operator, "SCORE_BYTES", score_row * (key_rows or rows * key.shape[1]))
 
 
 def assert_same(found, expected):
@@ -82,14 +83,15 @@ def definition(query, key, value, k):
     w=st.integers(1, 8),
     extra=st.integers(2, 4),
     rows=st.integers(1, 8),
+    key_rows=st.sampled_from([None, 1, 2, 3]),
 )
-def test_fast_forms_equal_the_definition_on_any_size(k, b, h, w, extra, rows):
+def test_fast_forms_equal_the_definition_on_any_size(k, b, h, w, extra, rows, key_rows):
     arrays = inputs(b, h, w, extra, k)
     expected = definition(*arrays, k)
-    assert relative_l2(attend("box", k, *arrays), expected) <= FORWARD
     with pytest.MonkeyPatch.context() as monkeypatch:
-        limit_rows(monkeypatch, rows, k, *arrays[:2])
-        assert relative_l2(attend("banded", k, *arrays), expected) <= FORWARD
+        limit_scores(monkeypatch, *arrays[:2], rows=rows, key_rows=key_rows)
+        for form in FAST_FORMS:
+            assert relative_l2(attend(form, k, *arrays), expected) <= FORWARD
 
 
 @pytest.mark.parametrize(
@@ -98,19 +100,56 @@ def test_fast_forms_equal_the_definition_on_any_size(k, b, h, w, extra, rows):
 )
 def test_forms_agree_with_gradients(monkeypatch, k, b, h, w, extra):
     arrays = inputs(b, h, w, extra, k)
-    limit_rows(monkeypatch, 2, k, *arrays[:2])
+    limit_scores(monkeypatch, *arrays[:2], rows=2)
     expected = with_gradients("unfold", k)(*arrays)
     assert relative_l2(expected[0], definition(*arrays, k)) <= FORWARD
     for form in FAST_FORMS:
         assert_same(with_gradients(form, k)(*arrays), expected)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_bands_of_any_height_agree_with_gradients(monkeypatch, rows):
+@pytest.mark.parametrize(("rows", "key_rows"), [(1, None), (3, None), (1, 4), (1, 1)])
+def test_bands_and_blocks_of_any_height_agree_with_gradients(monkeypatch, rows, key_rows):
     arrays = inputs(b=2, h=7, w=4, k=5)
     expected = with_gradients("box", 5)(*arrays)
-    limit_rows(monkeypatch, rows, 5, *arrays[:2])
-    assert_same(with_gradients("banded", 5)(*arrays), expected)
+    limit_scores(monkeypatch, *arrays[:2], rows=rows, key_rows=key_rows)
+    assert_same(with_gradients("streamed", 5)(*arrays), expected)
+
+
+@pytest.mark.parametrize("form", ["box", "hybrid"])
+def test_weights_that_are_not_kept_are_computed_anew(monkeypatch, form):
+    arrays = inputs(b=2, h=7, w=4, k=5)
+    expected = with_gradients(form, 5)(*arrays)
+    monkeypatch.setattr(score_matrix, "KEPT_BYTES", 0)
+    assert_same(with_gradients(form, 5)(*arrays), expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("k", KERNELS)
+def test_padding_changes_nothing(monkeypatch, form, k):
+    """Two images of different true sizes on one larger grid, against each on its own, gradients included."""
+    margin, sizes = k - 3, [(5, 4), (3, 6)]
+    arrays = inputs(2, 7, 6, 0, k)
+    limit_scores(monkeypatch, *arrays[:2], rows=2)
+    ends = [(h, w) if x is arrays[0] else (h + margin, w + margin) for x in arrays for h, w in sizes]
+    ends = [ends[i : i + 2] for i in (0, 2, 4)]
+    zeroed = [
+        jnp.stack([x[n].at[h:].set(0).at[:, w:].set(0) for n, (h, w) in enumerate(end)])
+        for x, end in zip(arrays, ends, strict=True)
+    ]
+    size = jnp.array(sizes)
+
+    def padded(*features):
+        y = operator.patch_attention(*features, k, size=size, form=form)
+        return jnp.stack([y[n].at[h:].set(0).at[:, w:].set(0) for n, (h, w) in enumerate(sizes)])
+
+    y, vjp = jax.vjp(padded, *zeroed)
+    found = [y, *vjp(cotangent(y))]
+    for n, (h, w) in enumerate(sizes):
+        alone = [x[n : n + 1, : end[n][0], : end[n][1]] for x, end in zip(zeroed, ends, strict=True)]
+        expected, vjp = jax.vjp(partial(operator.patch_attention, kernel_size=k, form="box"), *alone)
+        cut = [found[0][n : n + 1, :h, :w]]
+        cut += [x[n : n + 1, : end[n][0], : end[n][1]] for x, end in zip(found[1:], ends, strict=True)]
+        assert_same(cut, [expected, *vjp(cotangent(y)[n : n + 1, :h, :w])])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -141,14 +180,15 @@ def test_constant_input_is_finite_with_gradients(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_bfloat16_input_is_attended_in_float32(form):
+def test_bfloat16_weights_are_stored_but_not_summed(form):
+    """What is lost is the rounding of weights to 8 bits, once before and once after they are pasted together."""
     arrays = [x.astype(jnp.bfloat16) for x in inputs(h=6, w=7)]
     found = attend(form, 3, *arrays)
     assert found.dtype == jnp.float32
-    assert relative_l2(found, definition(*arrays, 3)) <= FORWARD
+    assert relative_l2(found, definition(*arrays, 3)) <= (FORWARD if form == "unfold" else 2**-8)
 
 
-@pytest.mark.parametrize(("spare", "chosen"), [(0, "box"), (-1, "banded")])
+@pytest.mark.parametrize(("spare", "chosen"), [(0, "box"), (-1, "streamed")])
 def test_auto_chooses_by_score_bytes(monkeypatch, spare, chosen):
     query, key, value = inputs(h=6)
     used = record_forms(monkeypatch)
@@ -156,6 +196,12 @@ def test_auto_chooses_by_score_bytes(monkeypatch, spare, chosen):
     monkeypatch.setattr(operator, "SCORE_BYTES", 4 * scores + spare)
     assert relative_l2(attend("auto", 3, query, key, value), definition(query, key, value, 3)) <= FORWARD
     assert used == {chosen}
+
+
+def test_accelerators_take_the_hybrid_form(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert operator.choose_form(48, 48, 52, 52) == "hybrid"
+    assert operator.choose_form(200, 200, 204, 204) == "streamed"
 
 
 @pytest.mark.parametrize(
