@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--data_dir", default="", help="pictures; by default the built-in photos")
     parser.add_argument("--workers", type=int, default=6, help="of PyTorch's loader; EDSR's default is 6")
     parser.add_argument("--rounds", type=int, default=5)
-    # PyTorch forks its workers: they run NumPy alone, and there may be more of them than cores, as in the released code.
+    # PyTorch forks its workers, which run NumPy alone; as in the released code, there may be more than cores.
     warnings.filterwarnings("ignore", message=r"This DataLoader will create|os\.fork\(\) was called")
     parser.add_argument("--output", default="benchmarks/results", help="folder for the numbers")
     flags = parser.parse_args()
