@@ -1,7 +1,6 @@
-"""The tf.data graph that feeds training; the only file that imports TensorFlow."""
+"""The tf.data graph that feeds training."""
 
 import atexit
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,16 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data import sources
+from data.cpu_tensorflow import tf
 from data.plan import Patches, cut, plan_step
-from msnlan_jax.errors import InputError
-
-# Warnings only; and TensorFlow announces oneDNN, which cutting crops does not need, at every start.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-try:
-    import tensorflow as tf
-except ImportError:
-    raise InputError("config.data.loader: tfdata needs TensorFlow: pip install -e '.[train]'") from None
 
 
 class Batches:
@@ -39,8 +30,6 @@ class Batches:
 
     def __init__(self, config: ConfigDict, process_index: int = 0, process_count: int = 1):
         self._process = (process_index, process_count)
-        for kind in ("GPU", "TPU"):
-            tf.config.set_visible_devices([], kind)  # they are JAX's
         self._config = config
         self._pictures = sources.open_pictures(config)
         self._sizes = np.array([lr.shape[:2] for lr, _ in self._pictures])

@@ -154,7 +154,7 @@ def test_folders_that_cannot_be_trained_on(tmp_path, name, error, message):
 
 
 def test_unknown_sources_are_refused():
-    with pytest.raises(InputError, match=r"^config\.data\.source: found 'web', expected one of photos, folder"):
+    with pytest.raises(InputError, match=r"^config\.data\.source: found 'web', expected one of photos, folder, div2k$"):
         sources.training_pairs(experiment(data={"source": "web"}))
 
 

@@ -72,7 +72,10 @@ def test_the_memory_loader_needs_no_tensorflow(folder):
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
     assert done.stdout == "4\n"
-    assert "InputError: config.data.loader: tfdata needs TensorFlow: pip install" in done.stderr.splitlines()[-1]
+    assert (
+        "InputError: config.data: the loader tfdata and TFDS data sets need TensorFlow: pip install"
+        in done.stderr.splitlines()[-1]
+    )
 
 
 class SmallDevice:
