@@ -81,15 +81,15 @@ def _reach(k: int, *sizes: int) -> int:
     return min([k // 2] + [size - 1 for size in sizes if isinstance(size, int)])
 
 
-def apart(f: Callable[[Matrix], Matrix], x: Matrix, never: Array) -> Matrix:
+def apart(f: Callable[[Array], Array], x: Array, never: Array) -> Array:
     """Return `f(x)`, computed on its own.
 
     XLA for CPU would fuse chains of shifted sums, and evaluate the inner sum anew for every term of the outer one.
     Nothing is fused across a condition; this one's is false.
     """
     if jax.default_backend() != "cpu":
-        return f(x)
-    return jax.lax.cond(never, lambda x: jnp.full_like(x, jnp.nan), f, x)
+        return jax.lax.optimization_barrier(f(x))
+    return jax.lax.cond(never, lambda x: jnp.full_like(f(x), jnp.nan), f, x)
 
 
 def impossible(query: Array) -> Array:
@@ -105,19 +105,32 @@ def _filter(x: Matrix, k: int, both: bool, never: Array) -> Matrix:
     return apart(lambda y: shift_rows(y, k), x, never)
 
 
-def _products(a: Float[Array, "h w d"], b: Float[Array, "hk wk d"], k: int, both: bool, never: Array) -> Matrix:
-    """B of the products of all pairs."""
+def _sum(x: Matrix, axes: tuple[int, int], never: Array) -> Matrix:
+    """Sum over two axes, one after the other: one long sum in float32 would lose digits that gradients need."""
+    return apart(lambda y: jnp.sum(y, axis=axes[0], keepdims=True), jnp.sum(x, axis=axes[1], keepdims=True), never)
+
+
+def _products(
+    a: Float[Array, "h w d"],
+    b: Float[Array, "hk wk d"],
+    k: int,
+    both: bool,
+    never: Array,
+    finish: Callable[[Matrix], Matrix] = lambda products: products,
+) -> Matrix:
+    """B of the products of all pairs, and what `finish` makes of it."""
     products = jnp.einsum("hwd,xyd->hwxy", a, b, preferred_element_type=jnp.float32)
     if both:
         products = shift_columns(products, k)
-    return apart(lambda y: shift_rows(y, k), products, never)
+    return apart(lambda y: finish(shift_rows(y, k)), products, never)
 
 
 def _scores(query: Array, key: Array, gain: Array, bias: Array, k: int, both: bool) -> tuple[Matrix, Array, Array]:
     """Return one image's scores, and the largest and the sum of the exponentials of every query."""
-    scores = _products(query, key, k, both, impossible(query)) * gain + bias
+    # Rounded here, once: weights would not sum to 1 if the sum and they themselves saw differently rounded scores.
+    scores = _products(query, key, k, both, impossible(query), lambda products: products * gain + bias)
     largest = jnp.max(scores, axis=(2, 3), keepdims=True)
-    return scores, largest, jnp.sum(jnp.exp(scores - largest), axis=(2, 3), keepdims=True)
+    return scores, largest, _sum(jnp.exp(scores - largest), (2, 3), impossible(query))
 
 
 def _weights(scores: Matrix, largest: Array, total: Array, presence: Array) -> Matrix:
@@ -182,8 +195,8 @@ def _attend_backward(k, both, residuals, cotangent):  # type: ignore[no-untyped-
             scores = jnp.log(jnp.maximum(weights, _SMALLEST_WEIGHT) * total) + largest
         given = cotangent.astype(value.dtype)
         d_weights = _products(given, value, k, both, never)
-        d_scores = weights * (d_weights - jnp.sum(weights * d_weights, axis=(2, 3), keepdims=True))
-        d_gain = jnp.sum(d_scores * (scores - bias), axis=(0, 1)) / gain
+        d_scores = weights * (d_weights - _sum(weights * d_weights, (2, 3), never))
+        d_gain = _sum(d_scores * (scores - bias), (0, 1), never)[0, 0] / gain
         d_products = _filter(d_scores * gain, k, both, never).astype(query.dtype)
         pasted = _filter(weights, k, both, never).astype(value.dtype)
         return (
