@@ -5,10 +5,10 @@ import sys
 
 import jax
 from absl import flags
-from data.loaders import make_loader
 from ml_collections import ConfigDict, config_flags
 
 from data import sources
+from data.loaders import make_loader
 from msnlan_jax import command, distributed, evaluation, files, training, training_config
 from msnlan_jax.errors import InputError
 from msnlan_jax.workdir import claim_workdir

@@ -40,8 +40,11 @@ def prepare(folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, .
         scales: factors of the LR pictures.
 
     Raises:
-        FileNotFoundError, InputError: as `folders.find_pairs`; and when a file cannot be written.
+        FileNotFoundError, InputError: as `folders.find_pairs`; when a file cannot be written; and when `output` is
+            `folder`, whose pictures the arrays would hide.
     """
+    if epath.Path(folder).resolve() == epath.Path(output).resolve():
+        raise InputError(f"--output: found the input folder {output}, expected another folder")
     found = [find_pairs(folder, scale, split="train", may_lack_lr=True) for scale in scales]
     output = files.prepare_output_dir(output, "--output")
     tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]

@@ -136,6 +136,13 @@ def test_a_missing_input_is_named(tmp_path, output, monkeypatch, capsys):
     assert not output.exists()
 
 
+def test_the_input_folder_is_no_output(photos, monkeypatch, capsys):
+    before, same = snapshot(photos), photos / ".." / photos.name
+    code, _, error = run(monkeypatch, capsys, "--input", photos, "--output", same)
+    assert (code, error) == (2, f"error: --output: found the input folder {same}, expected another folder")
+    assert snapshot(photos) == before
+
+
 def test_a_full_disk_is_no_broken_picture(photos, output, monkeypatch):
     def full(path, picture):
         raise InputError(f"{path}: cannot be written: No space left on device")
