@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from msnlan_jax.patch_attention import inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +76,45 @@ def pixel_shuffle(x: Float[Array, "b h w c_in"], factor: int) -> Float[Array, "b
     return x.transpose(0, 1, 4, 2, 5, 3).reshape(b, h * factor, w * factor, c // factor**2)
 
 
-def population_std(x: Float[Array, "b h w c"], mean: Float[Array, "b 1 1 c"]) -> Float[Array, "b 1 1 c"]:
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """Which part of each picture of a batch is true, so that one compiled program serves pictures of many sizes.
+
+    A picture in the top left of a larger array gets the result that it would get alone, if everything beyond it is
+    zero before every convolution, and left out of every mean. Without a size, whole arrays are true.
+
+    Attributes:
+        size: height and width of each picture, in positions of the network's input grid.
+    """
+
+    size: Int[Array, "b 2"] | None = None
+
+    def mask(self, x: Float[Array, "b h w c"], *, factor: int = 1, margin: int = 0) -> Float[Array, "b h w c"]:
+        """Return `x` with zeros beyond the true part, on a grid `factor` times as fine or `margin` larger."""
+        if self.size is None:
+            return x
+        there = inside(x.shape, self.size * factor + margin)[..., None]
+        return jnp.where(there, x, jnp.zeros((), x.dtype))
+
+    def mean(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+        """Mean over the true positions of an `x` that is zero beyond them."""
+        if self.size is None:
+            return jnp.mean(x, axis=(1, 2), keepdims=True)
+        return jnp.sum(x, axis=(1, 2), keepdims=True) / jnp.prod(self.size, axis=1)[:, None, None, None]
+
+
+WHOLE = Extent()
+
+
+def population_std(
+    x: Float[Array, "b h w c"], mean: Float[Array, "b 1 1 c"], extent: Extent = WHOLE
+) -> Float[Array, "b 1 1 c"]:
     """Standard deviation over H and W (÷HW, no epsilon), with a zero gradient where the variance is zero.
 
     The plain square root has an infinite derivative there; on a constant picture it would turn every gradient
     into NaN (SPEC.md §1). The value is the same.
     """
-    variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
+    variance = extent.mean(extent.mask(jnp.square(x - mean)))
     positive = variance > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
 
@@ -105,11 +139,11 @@ class ChannelAttention(nnx.Module):
         self.squeeze = conv(n_feats, hidden, 1, compute=gate_compute, rngs=rngs)
         self.excite = conv(hidden, n_feats, 1, compute=gate_compute, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Return `x · gate`, the shape and dtype of `x`."""
+    def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
+        """Return `x · gate`, the shape and dtype of `x`, which is zero beyond its extent."""
         x32 = x.astype(jnp.float32)
-        statistic = jnp.mean(x32, axis=(1, 2), keepdims=True)
+        statistic = extent.mean(x32)
         if self.contrast:
-            statistic = population_std(x32, statistic) + statistic
+            statistic = population_std(x32, statistic, extent) + statistic
         gate = jax.nn.sigmoid(self.excite(jax.nn.relu(self.squeeze(statistic))))
         return x * gate.astype(x.dtype)

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.layers import ChannelAttention, Compute, conv, pixel_shuffle
+from msnlan_jax.layers import WHOLE, ChannelAttention, Compute, Extent, conv, pixel_shuffle
 from msnlan_jax.patch_attention import FORMS, patch_attention
 
 # Not DIV2K's usual mean. The product is rounded to float32 as the released checkpoint's own biases are.
@@ -93,14 +93,14 @@ class RMAB(nnx.Module):
         self.fusion = conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
         self.channel_attention = ChannelAttention(n_feats, contrast=True, compute=compute, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
         """Return `x + CCA(fusion of the three scales)`, the shape of `x`."""
         scales = []
         features = x
         for layer in self.convs:
-            features = jax.nn.gelu(layer(features), approximate=False)
+            features = extent.mask(jax.nn.gelu(layer(features), approximate=False))
             scales.append(features)
-        return x + self.channel_attention(self.fusion(_concat(scales)))
+        return x + self.channel_attention(extent.mask(self.fusion(_concat(scales))), extent)
 
 
 class ResidualGroup(nnx.Module):
@@ -117,12 +117,12 @@ class ResidualGroup(nnx.Module):
         self.blocks = nnx.List([RMAB(n_feats, compute=compute, rngs=rngs) for _ in range(n_blocks)])
         self.conv = conv(n_feats, n_feats, 3, compute=compute, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
         """Return the group's output, the shape of `x`."""
         features = x
         for block in self.blocks:
-            features = block(features)
-        return x + self.conv(features)
+            features = block(features, extent)
+        return x + extent.mask(self.conv(features))
 
 
 class PatchEmbedding(nnx.Module):
@@ -166,18 +166,20 @@ class NonLocalBranch(nnx.Module):
         self.key = embed(n_feats // 2, 1)
         self.value = embed(n_feats, 1)
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
         """Return `x + ρ·(attention + ρ·x)`, the shape of `x`."""
-        grid = self.grid(x)
+        margin = self.kernel_size - 3
+        grid = extent.mask(self.grid(x), margin=margin)
         attended = patch_attention(
-            self.query(x),
-            self.key(grid),
-            self.value(grid),
+            extent.mask(self.query(x)),
+            extent.mask(self.key(grid), margin=margin),
+            extent.mask(self.value(grid), margin=margin),
             self.kernel_size,
+            size=extent.size,
             form=self.attention,
             precision=self.precision,
         )
-        return x + RES_SCALE * (attended.astype(x.dtype) + RES_SCALE * x)
+        return x + RES_SCALE * (extent.mask(attended).astype(x.dtype) + RES_SCALE * x)
 
 
 class MSNLAB(nnx.Module):
@@ -197,9 +199,10 @@ class MSNLAB(nnx.Module):
         self.fusion = conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
         self.channel_attention = ChannelAttention(n_feats, contrast=False, compute=compute, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
         """Return `x + CA(fusion of the branches)`, the shape of `x`."""
-        return x + self.channel_attention(self.fusion(_concat([branch(x) for branch in self.branches])))
+        branches = _concat([branch(x, extent) for branch in self.branches])
+        return x + self.channel_attention(extent.mask(self.fusion(branches)), extent)
 
 
 class MSNLAN(nnx.Module):
@@ -231,11 +234,15 @@ class MSNLAN(nnx.Module):
         """Up-scaling factor s."""
         return self.config.scale
 
-    def __call__(self, x: Float[Array, "b h w 3"]) -> Float[Array, "b h_out w_out 3"]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], size: Int[Array, "b 2"] | None = None
+    ) -> Float[Array, "b h_out w_out 3"]:
         """Up-scale a batch.
 
         Args:
             x: RGB pictures, float, 0..255.
+            size: height and width of each picture where it is smaller than the array, in whose top left it lies; its
+                result, in the top left of the output, is that of the picture alone.
 
         Returns:
             float32 RGB, 0..255, s times as high and wide, neither clipped nor rounded.
@@ -245,18 +252,21 @@ class MSNLAN(nnx.Module):
         """
         if jnp.ndim(x) != 4 or jnp.shape(x)[-1] != 3:
             raise InputError(f"x: found shape {jnp.shape(x)}, expected [B,H,W,3]")
-        head = self.head(jnp.asarray(x, jnp.float32) - RGB_MEAN)
+        extent = Extent(size)
+        head = extent.mask(self.head(extent.mask(jnp.asarray(x, jnp.float32) - RGB_MEAN)))
         features, outputs = head, []
         for group in self.groups_before:
-            features = group(features)
+            features = group(features, extent)
             outputs.append(features)
-        attended = self.attention(self.fusion_before(_concat(outputs)))
-        features = self.groups_after[0](attended)
+        attended = self.attention(extent.mask(self.fusion_before(_concat(outputs))), extent)
+        features = self.groups_after[0](attended, extent)
         for fusion, group in zip(self.fusions_after, list(self.groups_after)[1:], strict=True):
-            features = group(fusion(_concat([features, attended])))
-        features = self.body_conv(features) + head
-        for layer, factor in zip(self.upsampler, shuffle_factors(self.scale), strict=True):
-            features = pixel_shuffle(layer(features), factor)
+            features = group(extent.mask(fusion(_concat([features, attended]))), extent)
+        features = extent.mask(self.body_conv(features)) + head
+        factor = 1
+        for layer, shuffle in zip(self.upsampler, shuffle_factors(self.scale), strict=True):
+            factor *= shuffle
+            features = extent.mask(pixel_shuffle(layer(features), shuffle), factor=factor)
         return self.tail(features).astype(jnp.float32) + RGB_MEAN
 
 

@@ -12,6 +12,7 @@ instead of keeping every matrix on the way.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ def shift_columns(x: Matrix, k: int) -> Matrix:
     return total
 
 
-def _reach(k: int, *sizes: int) -> int:
+def _reach(k: int, *sizes: Any) -> int:
     """How far a patch reaches within grids of these sizes; free sizes, of an exported program, are taken as large."""
     return min([k // 2] + [size - 1 for size in sizes if isinstance(size, int)])
 
