@@ -1,62 +1,22 @@
 """The commands as a user types them, mostly without a process of their own."""
 
-import importlib
-import importlib.util
 import json
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from absl import flags
 
 from msnlan_jax import command, weights
 from msnlan_jax.images import read_image, write_image
 from msnlan_jax.resize import imresize
 from msnlan_jax.torch_keys import to_torch
+from tests.conftest import Result
 from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
 ROOT = Path(__file__).parents[1]
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def load_main(script):
-    """The `main` of a program, loaded afresh as if it were started."""
-    if script == "upscale":
-        return importlib.import_module("msnlan_jax.upscale.__main__").main
-    spec = importlib.util.spec_from_file_location(script, ROOT / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
-    """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command sets its own; to be put back
-
-    def run(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-        before, code = set(flags.FLAGS), 0
-        try:
-            command.run(load_main(script))
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            for name in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, name)
-        return Result(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -130,8 +90,12 @@ MISTAKES = [
     ("upscale rgba.png -o out/new.xyz", "--output: found out/new.xyz, expected a name that ends in .png"),
     ("upscale rgba.png -o out/new.jpg", "out/new.jpg: found a picture with alpha"),
     ("upscale rgba.png -o file/new.png", "file/new.png: cannot be written"),
-    ("upscale rgba.png -o out/new.png --weights x2.safetensors --scale 4", "x2.safetensors: found weights for ×2"),
     ("upscale rgba.png -o out/new.png --scale 0", "--scale: found 0, expected a positive number"),
+    ("upscale rgba.png -o out/new.png --scale inf", "--scale: found inf, expected a positive number"),
+    ("upscale rgba.png -o out/new.png --scale 1e6", "memory: a picture of 5000000×6000000 pixels needs about"),
+    ("upscale rgba.png none.png -o out", "none.png: no such file or folder"),
+    ("upscale rgba.png x2.safetensors -o file", "--output: file is a file, expected a folder"),
+    ("upscale data/tiny/HR/a.png data/mismatch/HR/a.png -o out", "data/mismatch/HR: found several pictures called a"),
     ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tiles: found size 0"),
     ("upscale nothing -o out", "nothing: found no pictures, expected at least one"),
     ("upscale data/tiny/HR -o file", "--output: file is a file, expected a folder"),
