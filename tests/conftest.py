@@ -10,10 +10,7 @@ from typing import NamedTuple
 import jax
 import jaxtyping
 import pytest
-from absl import flags
 from hypothesis import settings
-
-from msnlan_jax import command
 
 pytest.register_assert_rewrite("tests.helpers")
 # The same examples every time, however slow the machine.
@@ -76,6 +73,11 @@ def load_main(script):
 @pytest.fixture
 def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
     """Run a command in an empty folder."""
+    # Not at the top: the package is to be imported after the type checks are switched on.
+    from absl import flags
+
+    from msnlan_jax import command
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command sets its own; to be put back
 
