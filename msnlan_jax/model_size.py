@@ -96,7 +96,7 @@ def limits(points: Sequence[Point]) -> tuple[float, float, float, float]:
 
 def svg(plot: Plot, width: int = 520, height: int = 340) -> str:
     """Return the plot as an inline SVG; colours come from the page's style."""
-    left, right, top, bottom = 52, 14, 14, 46
+    left, right, top, bottom = 58, 14, 14, 52
     x_low, x_high, y_low, y_high = limits(plot.points)
 
     def x(cost: float) -> float:
@@ -111,13 +111,13 @@ def svg(plot: Plot, width: int = 520, height: int = 340) -> str:
         parts.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{y(psnr) + 4:.1f}">{psnr:.1f}</text>')
     for cost in log_ticks(x_low, x_high):
         parts.append(f'<line class="grid" x1="{x(cost):.1f}" x2="{x(cost):.1f}" y1="{top}" y2="{height - bottom}"/>')
-        place = f'text-anchor="middle" x="{x(cost):.1f}" y="{height - bottom + 18}"'
+        place = f'text-anchor="middle" x="{x(cost):.1f}" y="{height - bottom + 20}"'
         parts.append(f'<text class="tick" {place}>{short(cost)}</text>')
     middle = (left + width - right) / 2
     parts.append(f'<text class="axis" text-anchor="middle" x="{middle}" y="{height - 8}">{plot.label}</text>')
-    turned = f'transform="rotate(-90)" text-anchor="middle" x="{-(top + height - bottom) / 2}" y="12"'
+    turned = f'transform="rotate(-90)" text-anchor="middle" x="{-(top + height - bottom) / 2}" y="14"'
     parts.append(f'<text class="axis" {turned}>PSNR on {html.escape(plot.dataset)}, dB</text>')
-    places = place_labels([(x(p.cost), y(p.psnr), 6.6 * len(p.name)) for p in plot.points], width - right)
+    places = place_labels([(x(p.cost), y(p.psnr), 8.0 * len(p.name)) for p in plot.points], width - right)
     for point, (anchor, dx, dy) in zip(plot.points, places, strict=True):
         kind = "point ours" if point.ours else "point"
         title = f"<title>{html.escape(point.name)}: {short(point.cost)}, {point.psnr:.2f} dB</title>"

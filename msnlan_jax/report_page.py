@@ -127,7 +127,8 @@ def _every(result: Mapping[str, Any], compared: Sequence[Compared], dataset: str
 
 def _caption(result: Mapping[str, Any], found: Sequence[Row]) -> str:
     notes = "".join(f"<br>* {_escape(row.name)}: {_escape(row.note)}" for row in found if row.note)
-    return _escape(f"Protocol: {describe_protocol(result['protocol'])}.") + notes
+    protocol = _escape(f"Protocol: {describe_protocol(result['protocol'])}.")
+    return f"<span>{protocol}{notes}</span>"
 
 
 def _pictures(result: Mapping[str, Any], samples: Sequence[Sample]) -> str:
