@@ -34,16 +34,19 @@ class Plot:
 
 
 def plots(result: Mapping[str, Any], config: MSNLANConfig | None) -> list[Plot]:
-    """Return the plots there are numbers for, on the first data set that others have published scores of.
+    """Return the plots there are numbers for, ours among them, on the first data set that others published scores of.
 
     Args:
         result: `results.json`'s content.
-        config: of the network that made it; None where that is not known.
+        config: of the network that made it; None where there is none, and nothing to plot.
     """
     scale = result["scale"]
     dataset = next((name for name in result["datasets"] if published.scores(scale, name)), None)
     protocol = result["protocol"]
-    if dataset is None or protocol.get("psnr") != "luma" or protocol.get("border") != scale:
+    if config is None or dataset is None or protocol.get("psnr") != "luma" or protocol.get("border") != scale:
+        return []
+    psnr = result["datasets"][dataset]["psnr"]
+    if psnr is None:
         return []
     scores = published.scores(scale, dataset)
     costs: list[tuple[str, Mapping[str, float], Callable[[MSNLANConfig], float]]] = [
@@ -57,9 +60,7 @@ def plots(result: Mapping[str, Any], config: MSNLANConfig | None) -> list[Plot]:
     found = []
     for label, others, ours in costs:
         points = [Point(name, cost, scores[name][0]) for name, cost in others.items() if name in scores]
-        psnr = result["datasets"][dataset]["psnr"]
-        if config is not None and psnr is not None:
-            points.append(Point("MSNLAN (this run)", ours(config), psnr, ours=True))
+        points.append(Point("MSNLAN (this run)", ours(config), psnr, ours=True))
         if len(points) > 1:
             found.append(Plot(dataset, label, points))
     return found

@@ -72,6 +72,13 @@ MISTAKES = [
     ("eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --output out", "--sr_dir needs --scale"),
     ("eval --sr_dir nothing --hr_dir data/tiny/HR --scale 2 --output out", "nothing: found no pictures"),
     ("eval --sr_dir data/tiny/HR --hr_dir data/mismatch/HR --scale 2 --output out", "data/mismatch/HR/a.png: found 24"),
+    (f"{EVAL} --border -1", "--border: found -1, expected 0 or more"),
+    (f"{EVAL} --channel lab", "argument --channel: invalid choice: 'lab'"),
+    (f"{EVAL} --border 99", "data/tiny/HR/a.png: found 30×26 pixels, expected more than the border of 99"),
+    (f"{EVAL} --compare x", "--compare: found x, expected NAME=results.json"),
+    (f"{EVAL} --compare x=none.json", "none.json: no such file"),
+    (f"{EVAL} --compare x=text.png", "text.png: not a results.json of eval.py"),
+    (f"{EVAL} --crop nope:1,2,30", "--crop: found nope, expected one of a, b"),
     ("eval --data_dir data --datasets tiny --output file", "--output: file is a file, expected a folder"),
     (
         "eval --data_dir data --datasets tiny --output file/below",
@@ -157,11 +164,15 @@ def test_eval_and_scoring_its_pictures_agree(invoke, files, name):
     assert list(found["bicubic"]) == ([] if name == "bicubic" else ["tiny"])
     assert found["protocol"] == PROTOCOL | {"inference": "whole", "self_ensemble": False}
     written = snapshot(files / "new" / "eval")
+    figures = [f"figures/crops_tiny_{picture}{suffix}" for picture in "ab" for suffix in (".pdf", ".png")]
     assert sorted(written) == [
+        *figures,
         "images/tiny/ax2.png",
         "images/tiny/bx2.png",
+        "report.html",
         "results.json",
         "results.md",
+        "results.tex",
         "strips/tiny/a.png",
         "strips/tiny/b.png",
     ]
@@ -198,7 +209,35 @@ def test_eval_runs_in_every_mode(invoke, files, options, expected):
     assert invoke(*EVAL.split(), "--weights", "x2.safetensors", *options, "--output", "new").code == 0
     found = {name: value for name, value in read_results(files / "new")["protocol"].items() if name not in PROTOCOL}
     assert found == expected
-    assert sorted(snapshot(files / "new")) == ["results.json", "results.md"]
+    assert {"report.html", "results.json", "results.md", "results.tex"} <= set(snapshot(files / "new"))
+
+
+def test_protocol_choices_are_stored_and_printed(invoke, files):
+    flags = ["--channel", "rgb", "--border", 3, "--rounding", "none", "--output", "new", "--weights", "bicubic"]
+    result = invoke(*EVAL.split(), *flags)
+    expected = {"psnr": "RGB", "ssim": "RGB", "border": 3, "rounding": "none"}
+    assert expected.items() <= read_results(files / "new")["protocol"].items()
+    assert "(psnr: RGB, ssim: RGB, border: 3, rounding: none, " in result.out
+    for name in ("report.html", "results.tex"):
+        assert "PSNR and SSIM on RGB, border of 3 left out, not rounded" in (files / "new" / name).read_text()
+
+
+def test_without_the_lpips_library_it_is_left_out(invoke, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    result = invoke(*EVAL.split(), "--lpips", "--output", "new")
+    assert result.code == 0
+    assert result.out.startswith("LPIPS is left out: its library is not installed")
+    assert "lpips" not in read_results(files / "new")["datasets"]["tiny"]
+
+
+def test_other_methods_stand_beside_ours(invoke, files):
+    assert invoke(*EVAL.split(), "--weights", "bicubic", "--save_images", "--output", "theirs").code == 0
+    flags = ["--weights", "x2.safetensors", "--compare", "Keys=theirs/results.json", "--crop", "a:2,3,16"]
+    result = invoke(*EVAL.split(), *flags, "--output", "new")
+    assert (result.code, result.out.count("| tiny | 2 | Keys |")) == (0, 1)
+    page = (files / "new" / "report.html").read_text()
+    assert page.count('data-method="Keys"') == 2
+    assert "x 2, y 3, 16×16" in page
 
 
 @pytest.mark.parametrize("scale", [2, 4])
