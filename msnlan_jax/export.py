@@ -10,16 +10,17 @@ from flax import nnx
 
 from msnlan_jax import bundled, command, files, parameters
 from msnlan_jax.errors import InputError
-from msnlan_jax.model import MSNLAN
+from msnlan_jax.model import KERNEL_SIZES, MSNLAN
 from msnlan_jax.weights import WEIGHTS_HELP, load_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+MIN_SIDE = max(KERNEL_SIZES) // 2 + 1
 
 
 def export(model: nnx.Module, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
     """Return a network as `jax.export` serialises it: `[b,h,w,3]` float32 0..255 → `[b,sh,sw,3]`, all sizes free.
 
-    Weights are inside. Attention holds a whole score matrix of each picture, so its memory grows with (hw)².
+    Pictures have at least 4×4 pixels; JAX refuses smaller ones when the program is called. Weights are inside. Attention holds a whole score matrix of each picture, so its memory grows with (hw)².
 
     Args:
         model: from `load_model`.
@@ -38,7 +39,10 @@ def export(model: nnx.Module, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
     def run(x: jax.Array) -> jax.Array:
         return parameters.merge(graph, values)(x)  # type: ignore[operator]
 
-    shape = jax.export.symbolic_shape("b, h, w, 3", constraints=["b >= 1", "h >= 1", "w >= 1"])
+    # With sides above the reach of the largest patch, its shifts are as long whatever the size.
+    limits = ["b >= 1", *(f"{side} >= {MIN_SIDE}" for side in "hw")]
+    limits += [f"h*w >= {reach}*w" for reach in range(1, MIN_SIDE)]
+    shape = jax.export.symbolic_shape("b, h, w, 3", constraints=limits)
     exported = jax.export.export(jax.jit(run), platforms=platforms)(jax.ShapeDtypeStruct(shape, jnp.float32))
     return bytes(exported.serialize())
 

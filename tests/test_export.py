@@ -22,8 +22,14 @@ import numpy as np
 exported = jax.export.deserialize(open("net.stablehlo", "rb").read())
 for name in ("a", "b", "c"):
     np.save(f"{name}_y.npy", exported.call(np.load(f"{name}.npy")))
+try:
+    exported.call(np.zeros((1, 3, 9, 3), np.float32))
+except ValueError as error:
+    assert "h >= 4" in str(error).replace("'", ""), error
+else:
+    raise SystemExit("a picture below the least size was taken")
 """
-SHAPES = {"a": (1, 7, 9, 3), "b": (3, 12, 8, 3), "c": (1, 1, 1, 3)}
+SHAPES = {"a": (1, 7, 9, 3), "b": (3, 12, 8, 3), "c": (1, 4, 4, 3)}
 
 
 def test_the_file_runs_without_this_package_at_any_size(tmp_path, monkeypatch, capsys):
