@@ -20,7 +20,8 @@ MIN_SIDE = max(KERNEL_SIZES) // 2 + 1
 def export(model: nnx.Module, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
     """Return a network as `jax.export` serialises it: `[b,h,w,3]` float32 0..255 → `[b,sh,sw,3]`, all sizes free.
 
-    Pictures have at least 4×4 pixels; JAX refuses smaller ones when the program is called. Weights are inside. Attention holds a whole score matrix of each picture, so its memory grows with (hw)².
+    Pictures have at least 4×4 pixels; JAX refuses smaller ones when the program is called. Weights are inside.
+    Attention holds a whole score matrix of each picture, so its memory grows with (hw)².
 
     Args:
         model: from `load_model`.
