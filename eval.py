@@ -1,43 +1,60 @@
-"""Score MSNLAN, or pictures made by any method, on benchmark sets: PSNR and SSIM as papers report them."""
+"""Score MSNLAN, or pictures made by any method, on benchmark sets, and write a report to look at."""
 
 import argparse
-import functools
+import itertools
 from typing import Any
 
 from etils import epath
 
 from data import folders, photos
-from msnlan_jax import command, evaluation, inference, report
-from msnlan_jax.bicubic import Bicubic
+from msnlan_jax import benchmark, bundled, command, comparison, evaluation, inference, metrics, report
 from msnlan_jax.files import prepare_output_dir
-from msnlan_jax.images import RGBPicture, write_image
-from msnlan_jax.inference import upscale
-from msnlan_jax.strips import side_by_side
+from msnlan_jax.images import list_images
+from msnlan_jax.model import MSNLAN
+from msnlan_jax.perceptual import load_lpips
+from msnlan_jax.showcase import Showcase, parse_crops
 from msnlan_jax.weights import WEIGHTS_HELP, load_model
 
 
 def parse_flags() -> argparse.Namespace:
     """Read the command line."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--weights", default="bicubic", help=WEIGHTS_HELP)
+    parser.add_argument("--weights", help=WEIGHTS_HELP)
     parser.add_argument("--data_dir", help="folder of data sets, or one data set; without it, the built-in photos")
     parser.add_argument("--datasets", default="", help="comma-separated, such as Set5,Set14; built in: photos,held_out")
-    parser.add_argument("--scale", type=int, help="up-scaling factor; by default the weights' own, 4 for bicubic")
-    parser.add_argument("--inference", choices=inference.INFERENCE_MODES, default="whole", help="whole by default")
-    parser.add_argument("--tile_size", type=int, default=inference.TILE_SIZE, help="LR pixels (%(default)s)")
-    parser.add_argument("--tile_overlap", type=int, default=inference.TILE_OVERLAP, help="LR pixels (%(default)s)")
-    parser.add_argument("--self_ensemble", action="store_true", help="average over the 8 flips and transposes")
+    parser.add_argument("--scale", type=int, help="up-scaling factor; by default the weights' own, 4 for bundled ones")
+    parser.add_argument("--output", help="folder for the report and results.json; by default runs/eval-x<scale>")
     parser.add_argument("--save_images", action="store_true", help="write SR pictures and side-by-side strips")
-    parser.add_argument("--sr_dir", help="score the pictures in this folder instead of running a network")
-    parser.add_argument("--hr_dir", help="the true pictures for --sr_dir")
-    parser.add_argument("--output", help="folder for results.json and results.md; by default runs/eval-x<scale>")
+    run = parser.add_argument_group("how the network runs")
+    run.add_argument("--inference", choices=inference.INFERENCE_MODES, default="whole", help="whole by default")
+    run.add_argument("--tile_size", type=int, default=inference.TILE_SIZE, help="LR pixels (%(default)s)")
+    run.add_argument("--tile_overlap", type=int, default=inference.TILE_OVERLAP, help="LR pixels (%(default)s)")
+    run.add_argument("--self_ensemble", action="store_true", help="average over the 8 flips and transposes")
+    scores = parser.add_argument_group("how pictures are scored; by default as papers do")
+    scores.add_argument("--channel", choices=metrics.CHANNELS, default="y", help="luma, or all three (%(default)s)")
+    scores.add_argument("--border", type=int, help="pixels left out on every side; by default the scale")
+    scores.add_argument("--rounding", choices=benchmark.ROUNDINGS, default="uint8", help="of SR (%(default)s)")
+    scores.add_argument("--lpips", action="store_true", help="the perceptual distance too; needs pip install lpips")
+    others = parser.add_argument_group("other methods")
+    others.add_argument("--sr_dir", help="score the pictures in this folder instead of running a network")
+    others.add_argument("--hr_dir", help="the true pictures for --sr_dir")
+    others.add_argument("--compare", action="append", default=[], metavar="NAME=RESULTS.JSON", help="show beside ours")
+    page = parser.add_argument_group("the report")
+    page.add_argument("--pictures", type=int, default=8, help="how many to show, the most telling ones (%(default)s)")
+    page.add_argument(
+        "--crop", action="append", default=[], metavar="[NAME:]X,Y,SIZE", help="part to enlarge, HR pixels"
+    )
     flags = parser.parse_args()
     if (flags.sr_dir is None) != (flags.hr_dir is None):
         parser.error("--sr_dir and --hr_dir go together")
     if flags.sr_dir and not flags.scale:
         parser.error("--sr_dir needs --scale")
-    if flags.scale is not None and flags.scale < 1:
-        parser.error(f"--scale: found {flags.scale}, expected a positive number")
+    if flags.sr_dir and flags.rounding != "uint8":
+        parser.error("--rounding: found none with --sr_dir, whose pictures are rounded already")
+    for name, least in (("scale", 1), ("border", 0), ("pictures", 0)):
+        if (value := getattr(flags, name)) is not None and value < least:
+            kind = "a positive number" if least else "0 or more"
+            parser.error(f"--{name}: found {value}, expected {kind}")
     inference.check_options(flags.inference, flags.tile_size, flags.tile_overlap)
     return flags
 
@@ -45,57 +62,61 @@ def parse_flags() -> argparse.Namespace:
 def main() -> None:
     """Score and report."""
     flags = parse_flags()
-    if flags.sr_dir:
-        result, output = score_pictures(flags)
-    else:
-        result, output = score_network(flags)
-    print("\n" + report.write(output, result))
-    print(f"written to {output}/results.json and results.md")
+    score = score_pictures if flags.sr_dir else score_network
+    result, details, output = score(flags)
+    print("\n" + report.write(output, result, **details))
+    print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 
-def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], epath.Path]:
+def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], epath.Path]:
     """Score the pictures of a folder."""
-    scale = flags.scale
-    scores = evaluation.score_folder(flags.sr_dir, flags.hr_dir, scale)
-    output = prepare_output_dir(flags.output or f"runs/eval-x{scale}", "--output")
+    names = {path.stem for path in list_images(flags.hr_dir)}
+    protocol, common = prepare(flags, flags.scale, names)
     folder = epath.Path(flags.hr_dir).resolve()
-    name = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
-    return report.results(scale, flags.sr_dir, report.protocol(scale), {name: scores}, {}), output
+    dataset = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
+    method = epath.Path(flags.sr_dir).resolve().name
+    # The output folder is made only once there is something to write into it.
+    save_to = epath.Path(flags.output or f"runs/eval-x{flags.scale}") if flags.save_images else None
+    outcome = benchmark.score_pictures(flags.sr_dir, flags.hr_dir, dataset, method, protocol, save_to=save_to, **common)
+    output = prepare_output_dir(flags.output or f"runs/eval-x{flags.scale}", "--output")
+    result = report.results(
+        flags.scale, flags.sr_dir, protocol.as_json(), outcome.datasets, outcome.bicubic, method=method
+    )
+    return result, {"compared": common["compared"], "samples": common["showcase"].samples}, output
 
 
-def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], epath.Path]:
+def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], epath.Path]:
     """Run a network, and bicubic beside it, on every data set and score the pictures."""
-    model = load_model(flags.weights, scale=flags.scale)
+    weights = flags.weights or bundled.default_weights(flags.scale)
+    model = load_model(weights, scale=flags.scale)
     scale = model.scale
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
     datasets = folders.find_datasets(flags.data_dir, names, scale) if flags.data_dir else photos.find_sets(names)
+    protocol, common = prepare(flags, scale, {pair.name for pair in itertools.chain(*datasets.values())})
     for pairs in datasets.values():
-        evaluation.check_pairs(pairs, scale)
+        evaluation.check_pairs(pairs, scale, protocol.cut)
     output = prepare_output_dir(flags.output or f"runs/eval-x{scale}", "--output")
     options = {"inference": flags.inference, "self_ensemble": flags.self_ensemble}
     if flags.inference == "tile":
         options |= {"tile_size": flags.tile_size, "tile_overlap": flags.tile_overlap}
-    bicubic = Bicubic(scale)
-    scores, baseline = {}, {}
-    for name, pairs in datasets.items():
+    method = "bicubic" if weights == "bicubic" else "MSNLAN"
+    save_to = output if flags.save_images else None
+    outcome = benchmark.score_network(model, method, datasets, protocol, options=options, save_to=save_to, **common)
+    result = report.results(
+        scale, weights, protocol.as_json() | options, outcome.datasets, outcome.bicubic, method=method
+    )
+    config = model.config if isinstance(model, MSNLAN) else None
+    return result, {"compared": common["compared"], "samples": common["showcase"].samples, "config": config}, output
 
-        def save(picture: str, lr: RGBPicture, hr: RGBPicture, sr: RGBPicture, name: str = name) -> None:
-            write_image(output / "images" / name / f"{picture}x{scale}.png", sr)
-            methods = {"bicubic": upscale(bicubic, lr)}
-            if flags.weights != "bicubic":
-                methods["MSNLAN"] = sr
-            write_image(output / "strips" / name / f"{picture}.png", side_by_side(hr, methods, scale))
 
-        scores[name] = evaluation.evaluate(
-            functools.partial(upscale, model, **options),
-            pairs,
-            scale,
-            on_picture=save if flags.save_images else None,
-            title=name,
-        )
-        if flags.weights != "bicubic":
-            baseline[name] = evaluation.evaluate(functools.partial(upscale, bicubic), pairs, scale)
-    return report.results(scale, flags.weights, report.protocol(scale) | options, scores, baseline), output
+def prepare(flags: argparse.Namespace, scale: int, names: set[str]) -> tuple[benchmark.Protocol, dict[str, Any]]:
+    """Read what the flags say on scoring and on the report, before any work is done."""
+    distance = load_lpips() if flags.lpips else None
+    if flags.lpips and distance is None:
+        print("LPIPS is left out: its library is not installed (pip install lpips)")
+    protocol = benchmark.Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
+    showcase = Showcase(flags.pictures, parse_crops(flags.crop, names))
+    return protocol, {"showcase": showcase, "compared": comparison.read_compared(flags.compare, scale)}
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ from tqdm import tqdm
 from msnlan_jax import metrics
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import RGBPicture, list_images, read_rgb
-from msnlan_jax.metrics import Scores
+from msnlan_jax.metrics import ScoredPicture, Scores
 from msnlan_jax.pairs import Pair, crop_to, read_pair
 
-Upscale = Callable[[RGBPicture], RGBPicture]
-OnPicture = Callable[[str, RGBPicture, RGBPicture, RGBPicture], None]
+Upscale = Callable[[RGBPicture], ScoredPicture]
+OnPicture = Callable[[str, RGBPicture, RGBPicture, ScoredPicture], None]
+Score = Callable[[ScoredPicture, RGBPicture, int], Scores]
 
 
 @dataclasses.dataclass
@@ -40,14 +41,21 @@ class DatasetScores:
         """Mean of the pictures' SSIMs, those too small for one left out."""
         return _mean([scores.ssim for scores in self.images.values() if not math.isnan(scores.ssim)])
 
+    @property
+    def lpips(self) -> float | None:
+        """Mean of the pictures' LPIPS distances; None when they were not computed."""
+        values = [scores.lpips for scores in self.images.values() if scores.lpips is not None]
+        return _mean(values) if values else None
 
-def check_pairs(pairs: Iterable[Pair], scale: int) -> None:
+
+def check_pairs(pairs: Iterable[Pair], scale: int, border: int | None = None) -> None:
     """Read every picture once, so that a broken one is found before hours of work; raises as `read_pair`."""
     for pair in pairs:
         _, hr = read_pair(pair, scale)
-        if min(hr.shape[:2]) <= 2 * scale:
+        least = scale if border is None else border
+        if min(hr.shape[:2]) <= 2 * least:
             found = f"{hr.shape[0]}×{hr.shape[1]}"
-            raise InputError(f"{pair.hr}: found {found} pixels, expected more than the border of {scale} on every side")
+            raise InputError(f"{pair.hr}: found {found} pixels, expected more than the border of {least} on every side")
 
 
 def evaluate(
@@ -56,6 +64,7 @@ def evaluate(
     scale: int,
     *,
     border: int | None = None,
+    score: Score = metrics.score,
     on_picture: OnPicture | None = None,
     title: str = "",
 ) -> DatasetScores:
@@ -66,6 +75,7 @@ def evaluate(
         pairs: the data set.
         scale: up-scaling factor.
         border: pixels left out on every side; by default the scale.
+        score: how a picture is scored, given SR, HR and border.
         on_picture: called with name, LR, HR and SR picture as each is done.
         title: what the progress bar is called; without one there is no bar.
 
@@ -81,7 +91,7 @@ def evaluate(
             start = time.perf_counter()
             sr = upscale(lr)
             result.seconds += time.perf_counter() - start
-            _add(result, pair.name, sr, hr, scale if border is None else border, str(pair.hr))
+            _add(result, pair.name, sr, hr, scale if border is None else border, str(pair.hr), score)
             if on_picture is not None:
                 on_picture(pair.name, lr, hr, sr)
             bar.set_postfix_str(f"{result.psnr:.3f} dB")
@@ -89,7 +99,13 @@ def evaluate(
 
 
 def score_folder(
-    sr_dir: epath.PathLike, hr_dir: epath.PathLike, scale: int, *, border: int | None = None
+    sr_dir: epath.PathLike,
+    hr_dir: epath.PathLike,
+    scale: int,
+    *,
+    border: int | None = None,
+    score: Score = metrics.score,
+    on_picture: Callable[[str, RGBPicture, RGBPicture], None] | None = None,
 ) -> DatasetScores:
     """Score pictures made by any method: for each HR picture, `<name>.*`, `<name>x4*` or `<name>_*` in `sr_dir`.
 
@@ -98,6 +114,8 @@ def score_folder(
         hr_dir: true pictures, cropped at the bottom and right to the size of theirs.
         scale: up-scaling factor.
         border: pixels left out on every side; by default the scale.
+        score: how a picture is scored, given SR, HR and border.
+        on_picture: called with name, HR and SR picture as each is done.
 
     Raises:
         FileNotFoundError: when a folder, or the picture of one name, is missing.
@@ -117,7 +135,9 @@ def score_folder(
     result = DatasetScores()
     for path in tqdm(hr_files, desc="scoring", unit="picture"):
         sr, hr = read(path)
-        _add(result, path.stem, sr, hr, scale if border is None else border, str(path))
+        _add(result, path.stem, sr, hr, scale if border is None else border, str(path), score)
+        if on_picture is not None:
+            on_picture(path.stem, hr, sr)
     return result
 
 
@@ -140,9 +160,11 @@ def _match(hr: epath.Path, stems: Sequence[str], sr_files: Sequence[epath.Path],
     return matches[0]
 
 
-def _add(result: DatasetScores, name: str, sr: RGBPicture, hr: RGBPicture, border: int, source: str) -> None:
+def _add(
+    result: DatasetScores, name: str, sr: ScoredPicture, hr: RGBPicture, border: int, source: str, score: Score
+) -> None:
     try:
-        result.images[name] = metrics.score(sr, hr, border)
+        result.images[name] = score(sr, hr, border)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 

@@ -1,39 +1,68 @@
 """Pictures as uint8 arrays: reading, writing, and conversion to the network's RGB."""
 
+import dataclasses
 import io
+import warnings
+from typing import Any
 
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from msnlan_jax import files
 from msnlan_jax.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+# What Pillow refuses by itself, twice what it warns of: a small file that claims more is made to exhaust memory.
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
 # Underscores: two pictures in one signature may differ in size.
 Picture = UInt8[np.ndarray, "_h _w *_channels"]
 RGBPicture = UInt8[np.ndarray, "_h _w 3"]
 
 
-def read_image(path: epath.PathLike) -> Picture:
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A picture and what else its file says.
+
+    Attributes:
+        pixels: uint8 0..255, `[H,W]` gray, `[H,W,2]` gray + alpha, `[H,W,3]` RGB or `[H,W,4]` RGB + alpha.
+        icc_profile: the colour profile that the pixels are in, if the file has one.
+        notes: what was lost in reading, such as bits beyond 8.
+    """
+
+    pixels: Picture
+    icc_profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_photo(path: epath.PathLike) -> Photo:
     """Read a picture of any kind Pillow knows, turned as its EXIF orientation says.
 
-    Returns:
-        uint8 0..255, `[H,W]` gray, `[H,W,2]` gray + alpha, `[H,W,3]` RGB or `[H,W,4]` RGB + alpha. 16-bit gray is
-        scaled to 8 bits, palettes and other colour spaces are converted to RGB.
+    16 bits a channel are reduced to 8 (gray by rounding; of colours Pillow keeps the high byte, at most one level
+    away), palettes and other colour spaces are converted to RGB, CMYK through its profile, and of several frames the
+    first is taken.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        InputError: when it is not a whole, readable picture.
+        InputError: when it is not a whole, readable picture, or claims more than MAX_PIXELS.
     """
     data = files.read_bytes(path, "picture")
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            return _to_array(ImageOps.exif_transpose(opened))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is checked below
+            with Image.open(io.BytesIO(data)) as opened:
+                return _to_photo(opened)
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: found more than {MAX_PIXELS:,} pixels, a decompression bomb; refused") from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser does
         reason = "not a picture in a known format" if isinstance(error, Image.UnidentifiedImageError) else error
         raise InputError(f"{path}: broken or unreadable picture: {reason}") from None
+
+
+def read_image(path: epath.PathLike) -> Picture:
+    """Read a picture's pixels, as `Photo.pixels`; raises as `read_photo`."""
+    return read_photo(path).pixels
 
 
 def read_rgb(path: epath.PathLike) -> RGBPicture:
@@ -49,19 +78,38 @@ def to_rgb(image: Picture) -> RGBPicture:
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
 
 
-def write_image(path: epath.PathLike, image: Picture) -> None:
+def check_suffix(path: epath.PathLike, *, alpha: bool = False) -> None:
+    """Refuse a name that says no format we write, or one that cannot hold alpha where that is needed.
+
+    Raises:
+        InputError: naming the file.
+    """
+    suffix = epath.Path(path).suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise InputError(
+            f"{path}: found suffix {epath.Path(path).suffix!r}, expected one of {', '.join(IMAGE_SUFFIXES)}"
+        )
+    if alpha and suffix in (".bmp", ".jpg", ".jpeg"):
+        raise InputError(f"{path}: found a picture with alpha, expected a format that can hold it, such as .png")
+
+
+def write_image(path: epath.PathLike, image: Picture, *, icc_profile: bytes | None = None) -> None:
     """Write a uint8 picture, whole or not at all, in the format its suffix names.
+
+    Args:
+        path: the file.
+        image: gray, gray + alpha, RGB or RGB + alpha.
+        icc_profile: colour profile to embed, where the format can (all but BMP).
 
     Raises:
         InputError: when the suffix names no format, the format lacks alpha, or the file cannot be written.
     """
     path = epath.Path(path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: found suffix {path.suffix!r}, expected one of {', '.join(IMAGE_SUFFIXES)}")
-    if image.ndim == 3 and image.shape[2] in (2, 4) and path.suffix.lower() in (".bmp", ".jpg", ".jpeg"):
-        raise InputError(f"{path}: found a picture with alpha, expected a format that can hold it, such as .png")
+    check_suffix(path, alpha=image.ndim == 3 and image.shape[2] in (2, 4))
     buffer = io.BytesIO()
-    options = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    options: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
+    if icc_profile is not None and path.suffix.lower() != ".bmp":
+        options["icc_profile"] = icc_profile
     squeezed = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
     try:
         Image.fromarray(squeezed).save(buffer, Image.registered_extensions()[path.suffix.lower()], **options)
@@ -86,6 +134,33 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
         p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
     ]
     return sorted(found, key=lambda path: path.name)
+
+
+def _to_photo(opened: Image.Image) -> Photo:
+    notes = []
+    if ";16" in f"{opened.mode} {getattr(opened, 'tile', '')}":
+        notes.append("16 bits a channel reduced to 8")
+    if (frames := getattr(opened, "n_frames", 1)) > 1:
+        notes.append(f"the first of {frames} frames")
+    image = ImageOps.exif_transpose(opened)
+    profile = opened.info.get("icc_profile") or None
+    if image.mode == "CMYK":
+        image, profile = _from_cmyk(image, profile)
+    pixels = _to_array(image)
+    # A profile of another colour space than the pixels are in now would only mislead.
+    space = b"GRAY" if pixels.ndim == 2 or pixels.shape[2] <= 2 else b"RGB "
+    return Photo(pixels, profile if profile and profile[16:20] == space else None, tuple(notes))
+
+
+def _from_cmyk(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """Convert inks to sRGB by their profile; without a usable one by Pillow's plain formula."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image.convert("RGB"), None
+    assert converted is not None
+    return converted, None
 
 
 def _to_array(image: Image.Image) -> Picture:

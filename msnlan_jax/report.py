@@ -1,19 +1,25 @@
-"""What an evaluation leaves behind: `results.json` and a Markdown table."""
+"""What an evaluation leaves behind: `results.json`, tables in Markdown and LaTeX, a page to look at, and figures."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from msnlan_jax import files
+from msnlan_jax import figures, files, latex, model_size, report_page
+from msnlan_jax.comparison import Compared
 from msnlan_jax.evaluation import DatasetScores
+from msnlan_jax.metrics import Scores
+from msnlan_jax.model import MSNLANConfig
+from msnlan_jax.rows import number, rows
+from msnlan_jax.showcase import Sample
 
 
-def protocol(scale: int) -> dict[str, Any]:
-    """Return how scores are computed, to stand beside every number (SPEC.md §6)."""
-    return {"psnr": "luma", "ssim": "Y", "border": scale, "rounding": "uint8"}
+def protocol(scale: int, *, channel: str = "y", border: int | None = None, rounding: str = "uint8") -> dict[str, Any]:
+    """Return how scores are computed, to stand beside every number; by default as papers do (SPEC.md §6)."""
+    names = {"psnr": "luma", "ssim": "Y"} if channel == "y" else {"psnr": "RGB", "ssim": "RGB"}
+    return {**names, "border": scale if border is None else border, "rounding": rounding}
 
 
 def results(
@@ -22,6 +28,8 @@ def results(
     protocol: Mapping[str, Any],
     datasets: Mapping[str, DatasetScores],
     bicubic: Mapping[str, DatasetScores],
+    *,
+    method: str | None = None,
 ) -> dict[str, Any]:
     """Return the content of `results.json`; a score that is no finite number (equal pictures) is null.
 
@@ -31,60 +39,89 @@ def results(
         protocol: how scores were computed.
         datasets: name → its scores.
         bicubic: the same sets by bicubic up-sampling, the baseline; may be empty.
+        method: what to call it in tables; by default `weights`.
     """
+    named = {} if method in (None, weights) else {"method": method}
     return {
         "scale": scale,
         "weights": weights,
+        **named,
         "protocol": dict(protocol),
         "datasets": {name: _as_json(scores) for name, scores in datasets.items()},
         "bicubic": {name: _as_json(scores) for name, scores in bicubic.items()},
     }
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """Return `results.json`'s content as a Markdown table, the protocol above it."""
+def markdown(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> str:
+    """Return the methods' scores by data set as a Markdown table, the protocol above it."""
     protocol = ", ".join(f"{name}: {value}" for name, value in result["protocol"].items())
+    measured = [row for row in rows(result, compared) if not row.published]
+    perceptual = any("lpips" in dataset for row in measured for dataset in row.datasets.values())
     lines = [
         f"**{result['weights']}**, ×{result['scale']} ({protocol})",
         "",
-        "| data set | pictures | method | PSNR (dB) | SSIM | seconds |",
-        "|---|---:|---|---:|---:|---:|",
+        f"| data set | pictures | method | PSNR (dB) | SSIM |{' LPIPS |' if perceptual else ''} seconds |",
+        f"|---|---:|---|---:|---:|{'---:|' if perceptual else ''}---:|",
     ]
-    for name, scores in result["datasets"].items():
-        for method, row in (("bicubic", result["bicubic"].get(name)), (result["weights"], scores)):
-            if row is not None:
-                numbers = f"{_number(row['psnr'], 3)} | {_number(row['ssim'], 4)} | {row['seconds']:.1f}"
-                lines.append(f"| {name} | {len(row['images'])} | {method} | {numbers} |")
+    for name in result["datasets"]:
+        for row in measured:
+            if name in row.datasets:
+                scores = row.datasets[name]
+                numbers = [number(scores["psnr"], 3), number(scores["ssim"], 4)]
+                numbers += [number(scores.get("lpips"), 4)] if perceptual else []
+                numbers.append(number(scores.get("seconds"), 1))
+                lines.append(f"| {name} | {len(scores['images'])} | {row.name} | {' | '.join(numbers)} |")
+    lines += [f"\n{row.name}: {row.note}." for row in measured if row.note]
     return "\n".join(lines) + "\n"
 
 
-def write(output: epath.PathLike, result: Mapping[str, Any]) -> str:
-    """Write `results.json` and `results.md` into `output`; return the table, to be shown.
+def write(
+    output: epath.PathLike,
+    result: Mapping[str, Any],
+    *,
+    compared: Sequence[Compared] = (),
+    samples: Sequence[Sample] = (),
+    config: MSNLANConfig | None = None,
+) -> str:
+    """Write `results.json`, `results.md`, `results.tex`, `report.html` and `figures/`; return the table, to be shown.
+
+    Args:
+        output: folder.
+        result: from `results`.
+        compared: other methods' results, to stand beside.
+        samples: pictures to show, the most telling ones.
+        config: of the network, for the plots against its size.
 
     Raises:
         InputError: when they cannot be written.
     """
-    output, table = epath.Path(output), markdown(result)
+    output, table = epath.Path(output), markdown(result, compared)
     pictures = ["| picture | PSNR (dB) | SSIM |", "|---|---:|---:|"]
     for name, scores in result["datasets"].items():
         for image, values in scores["images"].items():
-            pictures.append(f"| {name}/{image} | {_number(values['psnr'], 3)} | {_number(values['ssim'], 4)} |")
+            pictures.append(f"| {name}/{image} | {number(values['psnr'], 3)} | {number(values['ssim'], 4)} |")
+    plots = model_size.plots(result, config)
     files.write_bytes(output / "results.json", json.dumps(result, indent=1, allow_nan=False).encode() + b"\n")
     files.write_bytes(output / "results.md", (table + "\n" + "\n".join(pictures) + "\n").encode())
+    files.write_bytes(output / "results.tex", latex.tables(result, compared).encode())
+    files.write_bytes(output / "report.html", report_page.page(result, compared, samples, plots).encode())
+    figures.write_figures(output / "figures", samples, plots)
     return table
 
 
 def _as_json(scores: DatasetScores) -> dict[str, Any]:
-    images = {
-        name: {"psnr": _finite(values.psnr), "ssim": _finite(values.ssim)} for name, values in scores.images.items()
-    }
-    summary = {"psnr": _finite(scores.psnr), "ssim": _finite(scores.ssim), "seconds": round(scores.seconds, 3)}
-    return summary | {"images": images}
+    images = {name: _scores(values) for name, values in scores.images.items()}
+    summary = {"psnr": _finite(scores.psnr), "ssim": _finite(scores.ssim)} | _lpips(scores.lpips)
+    return summary | {"seconds": round(scores.seconds, 3), "images": images}
+
+
+def _scores(values: Scores) -> dict[str, Any]:
+    return {"psnr": _finite(values.psnr), "ssim": _finite(values.ssim)} | _lpips(values.lpips)
+
+
+def _lpips(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"lpips": value}
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

@@ -10,13 +10,16 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
-from msnlan_jax import checkpoints, files, parameters, torch_files, torch_keys
+from msnlan_jax import bundled, checkpoints, files, parameters, torch_files, torch_keys
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.errors import InputError
-from msnlan_jax.model import MSNLAN, MSNLANConfig
+from msnlan_jax.model import DTYPES, MSNLAN, MSNLANConfig
 
-BUNDLED = ("bicubic",)
-WEIGHTS_HELP = f".pt, .pth or .safetensors file, training workdir, or {', '.join(BUNDLED)} (the default)"
+BUNDLED = ("bicubic", *(name for name in bundled.NAMES if bundled.find(name)))
+WEIGHTS_HELP = (
+    f".pt, .pth or .safetensors file, training workdir, or bundled: {', '.join(BUNDLED)} "
+    f"({bundled.default_weights()} by default)"
+)
 ARCHITECTURE_FIELDS = ("scale", "n_feats", "n_groups", "n_blocks")
 # safetensors.numpy cannot read bfloat16.
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
@@ -35,8 +38,8 @@ def load_model(
 
     Args:
         source: a released `.pt`/`.pth`, a `.safetensors` file, a training workdir (its best checkpoint), or the
-            name of bundled weights: "bicubic".
-        scale: the scale that is wanted; by default the weights' own, and 4 for "bicubic".
+            name of bundled weights: "small" or "bicubic".
+        scale: the scale that is wanted; by default the weights' own, and for bundled ones 4, or the largest there is.
         dtype: of the activations, "float32" or "bfloat16".
         precision: of products, "highest" for exact float32, or "default".
         attention: form of the patch attention, "auto" to choose by size.
@@ -50,11 +53,21 @@ def load_model(
     """
     if str(source) == "bicubic":
         return Bicubic(4 if scale is None else scale)
+    if str(source) in bundled.NAMES:
+        source = _bundled(str(source), scale)
     config, values = read_weights(source)
     if scale is not None and config.scale != scale:
         raise InputError(f"{source}: found weights for ×{config.scale}, expected ×{scale}")
     config = dataclasses.replace(config, dtype=dtype, precision=precision, attention=attention)
     return parameters.to_model(config, values)
+
+
+def _bundled(name: str, scale: int | None) -> epath.Path:
+    if not (found := bundled.find(name)):
+        raise FileNotFoundError(f"{name}: found no bundled weights, expected {name}_x4.safetensors inside the package")
+    if scale is not None and scale not in found:
+        raise InputError(f"{name}: found weights for ×{', ×'.join(map(str, found))}, expected ×{scale}")
+    return found[max(found) if scale is None else scale]
 
 
 def read_weights(source: epath.PathLike) -> tuple[MSNLANConfig, parameters.Parameters]:
@@ -111,19 +124,39 @@ def read_safetensors(path: epath.PathLike) -> tuple[MSNLANConfig, parameters.Par
     return config, {key: value.astype(np.float32) for key, value in arrays.items()}
 
 
-def write_safetensors(path: epath.PathLike, config: MSNLANConfig, values: Mapping[str, np.ndarray]) -> None:
+def write_safetensors(
+    path: epath.PathLike, config: MSNLANConfig, values: Mapping[str, np.ndarray], *, dtype: str | None = None
+) -> None:
     """Write parameters and the network's sizes into one file.
 
+    Args:
+        path: the file.
+        config: the network's.
+        values: parameter path → array.
+        dtype: what to store, "bfloat16" (half the size, rounded to nearest) or "float32"; by default as given.
+
     Raises:
-        InputError: when the file cannot be written.
+        InputError: on another dtype, or when the file cannot be written.
     """
+    if dtype not in (None, *DTYPES):
+        raise InputError(f"dtype: found {dtype!r}, expected {' or '.join(DTYPES)}")
     sizes = {name: getattr(config, name) for name in ARCHITECTURE_FIELDS}
-    arrays = {key: np.asarray(value, order="C") for key, value in values.items()}
+    arrays = {
+        key: np.asarray(value, None if dtype is None else jnp.dtype(dtype), order="C") for key, value in values.items()
+    }
     files.write_bytes(path, safetensors.numpy.save(arrays, {"msnlan_config": json.dumps(sizes)}))
 
 
-def convert(source: epath.PathLike, output: epath.PathLike, *, to_torch: bool = False) -> MSNLANConfig:
+def convert(
+    source: epath.PathLike, output: epath.PathLike, *, to_torch: bool = False, dtype: str | None = None
+) -> MSNLANConfig:
     """Convert any weights file to safetensors, or with `to_torch` to a released PyTorch checkpoint, bit for bit.
+
+    Args:
+        source: any of `load_model`'s files.
+        output: file to write.
+        to_torch: write a `state_dict` with the released keys.
+        dtype: of what is stored in safetensors, as in `write_safetensors`.
 
     Returns:
         The configuration of the network converted.
@@ -139,5 +172,5 @@ def convert(source: epath.PathLike, output: epath.PathLike, *, to_torch: bool = 
     if to_torch:
         torch_files.write_torch(output, torch_keys.to_torch(config, values))
     else:
-        write_safetensors(output, config, values)
+        write_safetensors(output, config, values, dtype=dtype)
     return config

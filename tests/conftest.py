@@ -1,7 +1,11 @@
-"""Where the tests find what lies beside the repository; tests that need it are skipped where it is absent."""
+"""What tests ask for: folders beside the repository (else they are skipped), and commands as a user types them."""
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jaxtyping
@@ -48,3 +52,45 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     jax.config.update("jax_compilation_cache_dir", str(folder))
     yield folder
     jax.config.update("jax_compilation_cache_dir", before)
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def load_main(script):
+    """The `main` of a program, loaded afresh as if it were started."""
+    if script == "upscale":
+        return importlib.import_module("msnlan_jax.upscale.__main__").main
+    spec = importlib.util.spec_from_file_location(script, Path(__file__).parents[1] / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
+    """Run a command in an empty folder."""
+    # Not at the top: the package is to be imported after the type checks are switched on.
+    from absl import flags
+
+    from msnlan_jax import command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command sets its own; to be put back
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
+        before, code = set(flags.FLAGS), 0
+        try:
+            command.run(load_main(script))
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+        return Result(code, *capsys.readouterr())
+
+    return run

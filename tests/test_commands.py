@@ -1,62 +1,22 @@
 """The commands as a user types them, mostly without a process of their own."""
 
-import importlib
-import importlib.util
 import json
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from absl import flags
 
 from msnlan_jax import command, weights
 from msnlan_jax.images import read_image, write_image
 from msnlan_jax.resize import imresize
 from msnlan_jax.torch_keys import to_torch
+from tests.conftest import Result
 from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
 ROOT = Path(__file__).parents[1]
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def load_main(script):
-    """The `main` of a program, loaded afresh as if it were started."""
-    if script == "upscale":
-        return importlib.import_module("msnlan_jax.upscale.__main__").main
-    spec = importlib.util.spec_from_file_location(script, ROOT / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
-    """Run a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command sets its own; to be put back
-
-    def run(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-        before, code = set(flags.FLAGS), 0
-        try:
-            command.run(load_main(script))
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            for name in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, name)
-        return Result(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -112,6 +72,13 @@ MISTAKES = [
     ("eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --output out", "--sr_dir needs --scale"),
     ("eval --sr_dir nothing --hr_dir data/tiny/HR --scale 2 --output out", "nothing: found no pictures"),
     ("eval --sr_dir data/tiny/HR --hr_dir data/mismatch/HR --scale 2 --output out", "data/mismatch/HR/a.png: found 24"),
+    (f"{EVAL} --border -1", "--border: found -1, expected 0 or more"),
+    (f"{EVAL} --channel lab", "argument --channel: invalid choice: 'lab'"),
+    (f"{EVAL} --border 99", "data/tiny/HR/a.png: found 30×26 pixels, expected more than the border of 99"),
+    (f"{EVAL} --compare x", "--compare: found x, expected NAME=results.json"),
+    (f"{EVAL} --compare x=none.json", "none.json: no such file"),
+    (f"{EVAL} --compare x=text.png", "text.png: not a results.json of eval.py"),
+    (f"{EVAL} --crop nope:1,2,30", "--crop: found nope, expected one of a, b"),
     ("eval --data_dir data --datasets tiny --output file", "--output: file is a file, expected a folder"),
     (
         "eval --data_dir data --datasets tiny --output file/below",
@@ -130,8 +97,12 @@ MISTAKES = [
     ("upscale rgba.png -o out/new.xyz", "--output: found out/new.xyz, expected a name that ends in .png"),
     ("upscale rgba.png -o out/new.jpg", "out/new.jpg: found a picture with alpha"),
     ("upscale rgba.png -o file/new.png", "file/new.png: cannot be written"),
-    ("upscale rgba.png -o out/new.png --weights x2.safetensors --scale 4", "x2.safetensors: found weights for ×2"),
     ("upscale rgba.png -o out/new.png --scale 0", "--scale: found 0, expected a positive number"),
+    ("upscale rgba.png -o out/new.png --scale inf", "--scale: found inf, expected a positive number"),
+    ("upscale rgba.png -o out/new.png --scale 1e6", "memory: a picture of 5000000×6000000 pixels needs about"),
+    ("upscale rgba.png none.png -o out", "none.png: no such file or folder"),
+    ("upscale rgba.png x2.safetensors -o file", "--output: file is a file, expected a folder"),
+    ("upscale data/tiny/HR/a.png data/mismatch/HR/a.png -o out", "data/mismatch/HR: found several pictures called a"),
     ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tiles: found size 0"),
     ("upscale nothing -o out", "nothing: found no pictures, expected at least one"),
     ("upscale data/tiny/HR -o file", "--output: file is a file, expected a folder"),
@@ -193,11 +164,15 @@ def test_eval_and_scoring_its_pictures_agree(invoke, files, name):
     assert list(found["bicubic"]) == ([] if name == "bicubic" else ["tiny"])
     assert found["protocol"] == PROTOCOL | {"inference": "whole", "self_ensemble": False}
     written = snapshot(files / "new" / "eval")
+    figures = [f"figures/crops_tiny_{picture}{suffix}" for picture in "ab" for suffix in (".pdf", ".png")]
     assert sorted(written) == [
+        *figures,
         "images/tiny/ax2.png",
         "images/tiny/bx2.png",
+        "report.html",
         "results.json",
         "results.md",
+        "results.tex",
         "strips/tiny/a.png",
         "strips/tiny/b.png",
     ]
@@ -234,7 +209,35 @@ def test_eval_runs_in_every_mode(invoke, files, options, expected):
     assert invoke(*EVAL.split(), "--weights", "x2.safetensors", *options, "--output", "new").code == 0
     found = {name: value for name, value in read_results(files / "new")["protocol"].items() if name not in PROTOCOL}
     assert found == expected
-    assert sorted(snapshot(files / "new")) == ["results.json", "results.md"]
+    assert {"report.html", "results.json", "results.md", "results.tex"} <= set(snapshot(files / "new"))
+
+
+def test_protocol_choices_are_stored_and_printed(invoke, files):
+    flags = ["--channel", "rgb", "--border", 3, "--rounding", "none", "--output", "new", "--weights", "bicubic"]
+    result = invoke(*EVAL.split(), *flags)
+    expected = {"psnr": "RGB", "ssim": "RGB", "border": 3, "rounding": "none"}
+    assert expected.items() <= read_results(files / "new")["protocol"].items()
+    assert "(psnr: RGB, ssim: RGB, border: 3, rounding: none, " in result.out
+    for name in ("report.html", "results.tex"):
+        assert "PSNR and SSIM on RGB, border of 3 left out, not rounded" in (files / "new" / name).read_text()
+
+
+def test_without_the_lpips_library_it_is_left_out(invoke, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    result = invoke(*EVAL.split(), "--lpips", "--output", "new")
+    assert result.code == 0
+    assert result.out.startswith("LPIPS is left out: its library is not installed")
+    assert "lpips" not in read_results(files / "new")["datasets"]["tiny"]
+
+
+def test_other_methods_stand_beside_ours(invoke, files):
+    assert invoke(*EVAL.split(), "--weights", "bicubic", "--save_images", "--output", "theirs").code == 0
+    flags = ["--weights", "x2.safetensors", "--compare", "Keys=theirs/results.json", "--crop", "a:2,3,16"]
+    result = invoke(*EVAL.split(), *flags, "--output", "new")
+    assert (result.code, result.out.count("| tiny | 2 | Keys |")) == (0, 1)
+    page = (files / "new" / "report.html").read_text()
+    assert page.count('data-method="Keys"') == 2
+    assert "x 2, y 3, 16×16" in page
 
 
 @pytest.mark.parametrize("scale", [2, 4])

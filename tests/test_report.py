@@ -1,13 +1,26 @@
+import base64
+import html.parser
+import io
 import json
 import math
+import re
+import shutil
+import subprocess
 
+import numpy as np
 import pytest
+from etils import epath
+from PIL import Image
 
-from msnlan_jax import report
+from msnlan_jax import latex, model_size, published, report, report_page
+from msnlan_jax.comparison import Compared
 from msnlan_jax.errors import InputError
 from msnlan_jax.evaluation import DatasetScores
 from msnlan_jax.metrics import Scores
-from tests.samples import snapshot
+from msnlan_jax.model import MSNLANConfig
+from msnlan_jax.rows import describe_protocol, rows
+from msnlan_jax.showcase import Crop, Sample
+from tests.samples import noise, snapshot
 
 SET5 = DatasetScores({"baby": Scores(33.5, 0.91), "bird": Scores(34.5, 0.93)}, seconds=1.23456)
 BICUBIC = DatasetScores({"baby": Scores(31.0, 0.85), "bird": Scores(32.0, 0.87)}, seconds=0.5)
@@ -19,6 +32,14 @@ PROTOCOL = {"psnr": "luma", "ssim": "Y", "border": 4, "rounding": "uint8"}
 def result():
     datasets = {"Set5": SET5, "odd": ODD}
     return report.results(4, "w.pt", report.protocol(4) | {"inference": "chop"}, datasets, {"Set5": BICUBIC})
+
+
+@pytest.fixture
+def sample():
+    hr = noise(0, 120, 100, 3)
+    scores = {"bicubic": Scores(20.0, 0.5), "theirs": Scores(25.0, 0.75), "MSNLAN": Scores(30.25, math.nan)}
+    methods = {"bicubic": 255 - hr, "theirs": hr // 2, "MSNLAN": hr}
+    return Sample("Set5", "a<b", hr, methods, scores, Crop(10, 20, 48))
 
 
 def refuse_constant(name):
@@ -77,7 +98,7 @@ def test_markdown(tmp_path, result):
     ]
     assert report.write(tmp_path, result).splitlines() == table
     assert (tmp_path / "results.md").read_text().splitlines() == table + pictures
-    assert sorted(snapshot(tmp_path)) == ["results.json", "results.md"]
+    assert sorted(snapshot(tmp_path)) == ["report.html", "results.json", "results.md", "results.tex"]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, result):
@@ -85,3 +106,235 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, result):
     with pytest.raises(InputError, match=r"file/results\.json: cannot be written"):
         report.write(tmp_path / "file", result)
     assert snapshot(tmp_path) == {"file": b"precious"}
+
+
+def compared(name="theirs", protocol=PROTOCOL, datasets=None):
+    datasets = {"Set5": DatasetScores({"baby": Scores(33.0, 0.95), "bird": Scores(35.5, 0.92)})}
+    result = report.results(4, "t", protocol, datasets, {})
+    return Compared(name, result, epath.Path("none"))
+
+
+def test_rows_are_bicubic_others_ours_and_then_the_published(result):
+    found = rows(result, [compared(), compared("cut", PROTOCOL | {"border": 6})])
+    assert [row.name for row in found[:4]] == ["bicubic", "theirs", "cut", "w.pt"]
+    assert [row.name for row in found[4:]] == list(published.scores(4, "Set5"))
+    assert [row.note for row in found[:4]] == ["", "no odd", "border 6 instead of 4; no odd", ""]
+    assert [row.ours for row in found].index(True) == 3
+    assert found[4].datasets == {"Set5": {"psnr": 28.42, "ssim": 0.8104}}
+    rgb = report.results(4, "w.pt", report.protocol(4, channel="rgb"), {"Set5": SET5}, {})
+    wide = report.results(4, "w.pt", report.protocol(4, border=6), {"Set5": SET5}, {})
+    assert [len(rows(other)) for other in (rgb, wide)] == [1, 1]  # published ones would not compare
+
+
+def test_the_protocol_in_words():
+    assert describe_protocol(report.protocol(4) | {"self_ensemble": True, "inference": "chop"}) == (
+        "PSNR and SSIM on Y, border of 4 left out, rounded to uint8, self ensemble: yes, inference: chop"
+    )
+    other = report.protocol(4, channel="rgb", border=0, rounding="none")
+    assert describe_protocol(other) == "PSNR and SSIM on RGB, border of 0 left out, not rounded"
+
+
+def test_lpips_is_stored_where_it_was_computed(tmp_path):
+    scores = DatasetScores({"a": Scores(30.0, 0.9, 0.25), "b": Scores(32.0, 0.8, 0.75)})
+    found = report.results(4, "w.pt", PROTOCOL, {"Set5": scores}, {})
+    assert found["datasets"]["Set5"]["lpips"] == 0.5
+    assert found["datasets"]["Set5"]["images"]["b"]["lpips"] == 0.75
+    assert "| Set5 | 2 | w.pt | 31.000 | 0.8500 | 0.5000 | 0.0 |" in report.markdown(found)
+    assert '<th scope="col">LPIPS</th>' in report_page.page(found, [], [], [])
+
+
+def test_latex(result):
+    text = latex.tables(result | {"weights": "w_1 & 50%"}, [compared()])
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    lines = text.splitlines()
+    assert r"bicubic & 31.50 / 0.8600 & -- / -- \\" in lines
+    assert r"theirs & \textbf{34.25} / \textbf{0.9350} & -- / -- \\" in lines
+    assert r"w\_1 \& 50\% & 34.00 / 0.9200 & -- / 1.0000 \\" in lines
+    assert r"EDSR & 32.46 / 0.8968 & -- / -- \\" in lines
+    assert r"bird & 32.00 / 0.8700 & \textbf{35.50} / 0.9200 & 34.50 / \textbf{0.9300} \\" in lines
+    assert "border of 4 left out" in text
+    assert latex.escape("a\\b~c^d{e}#$") == r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\{e\}\#\$"
+
+
+class Elements(html.parser.HTMLParser):
+    """Collects the tags of a page, and checks that they are nested."""
+
+    VOID = ("meta", "img", "input", "br")
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.open, self.text = [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def decoded(uri):
+    head, data = uri.split(",", 1)
+    assert head == "data:image/webp;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def test_the_page_holds_everything_itself(result, sample):
+    plots = model_size.plots(result, MSNLANConfig(4, 16, 2, 1))
+    assert [plot.label for plot in plots] == ["parameters", "multiply–adds at 100×100 input"]
+    text = report_page.page(result, [compared()], [sample], plots)
+    page = Elements(text)
+    links = [attributes.get(key, "") for _, attributes in page.found for key in ("src", "href")]
+    assert all(link == "" or link.startswith("data:image/webp;base64,") for link in links)
+    assert not re.search(r"https?://|url\(|@import|\$[a-z{]", text)
+    assert len(page.all("svg")) == 2
+    (slider,) = page.all("input")
+    assert (slider["type"], slider["aria-label"]) == ("range", "a<b: where the two pictures meet")
+    stage = {image["data-method"]: image for image in page.all("img") if "data-method" in image}
+    assert list(stage) == ["bicubic", "theirs", "MSNLAN", "HR"]
+    assert {name: image.get("class") for name, image in stage.items()} == {
+        "bicubic": "left",
+        "theirs": None,
+        "MSNLAN": "right",
+        "HR": None,
+    }
+    enlarged = [decoded(image["src"]) for image in page.all("img") if image.get("class") == "pixels"]
+    inside = (slice(20, 68), slice(10, 58))
+    for found, picture in zip(enlarged, (sample.hr, *sample.methods.values()), strict=True):
+        np.testing.assert_array_equal(found, picture[inside])
+    assert all(image.get("alt") for image in page.all("img"))
+    words = " ".join(page.text)
+    assert words.count("Protocol: PSNR and SSIM on Y, border of 4 left out") == 3  # a summary and two sets
+    for expected in ("30.25 dB", "theirs: no odd", "SwinIR (DIV2K)", "JingyunLiang/SwinIR", "x 10, y 20, 48×48"):
+        assert expected in words
+
+
+def test_names_cannot_break_the_page(sample):
+    evil = "<script>alert(1)</script>"
+    found = report.results(4, evil, PROTOCOL, {evil: SET5}, {})
+    assert "<script>alert" not in report_page.page(found, [], [sample], [])
+
+
+def test_plots_need_published_scores_of_the_same_protocol(result):
+    config = MSNLANConfig(2, 16, 2, 1)
+    assert model_size.plots(result | {"datasets": {"odd": result["datasets"]["odd"]}}, config) == []
+    assert model_size.plots(result | {"protocol": report.protocol(4, channel="rgb")}, config) == []
+    x2 = result | {"scale": 2, "protocol": report.protocol(2)}
+    (plot,) = model_size.plots(x2, config)  # parameters are known at ×4 only
+    assert {point.name: point.psnr for point in plot.points} == {
+        "EDSR": 38.11,
+        "RCAN": 38.27,
+        "MSNLAN (this run)": 34.0,
+    }
+    assert [point.ours for point in plot.points] == [False, False, True]
+
+
+def test_labels_meet_neither_points_nor_each_other():
+    points = [(200.0 + 4 * i, 100.0 + 3 * i, 40.0) for i in range(4)]
+    boxes = []
+    for (x, y, width), (anchor, dx, dy) in zip(points, model_size.place_labels(points, 500), strict=True):
+        left = x + dx - width * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+        boxes.append((left, y + dy - 11, left + width, y + dy + 3))
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
+    ((anchor, _, _),) = model_size.place_labels([(495.0, 50.0, 40.0)], 500)
+    assert anchor == "end"
+
+
+def test_ticks():
+    assert model_size.ticks(31.9, 33.2) == pytest.approx([32.0, 32.5, 33.0])
+    assert model_size.log_ticks(3e5, 6e6) == [5e5, 1e6, 2e6, 5e6]
+    assert [model_size.short(value) for value in (950e3, 11.9e6, 5.02e11, 7)] == ["950 K", "11.9 M", "502 G", "7"]
+
+
+def test_edsr_and_rcan_are_counted_from_their_layers():
+    def conv(features_in, features_out, side=3):
+        return features_in * features_out * side * side
+
+    blocks = {"EDSR": (256, 2 * 32 + 1), "RCAN": (64, 10 * (2 * 20 + 1) + 1)}
+    for scale, ups in ((2, [(4, 1)]), (3, [(9, 1)]), (4, [(4, 1), (4, 4)])):
+        for name, (c, convs) in blocks.items():
+            total = conv(3, c) + convs * conv(c, c) + conv(c, 3) * scale**2
+            total += sum(conv(c, factor * c) * positions for factor, positions in ups)
+            assert published.multiply_adds(scale, 1)[name] == total
+
+
+def test_published_scores_are_complete():
+    for scale in (2, 3, 4):
+        for dataset in ("Set5", "Set14", "B100", "Urban100", "Manga109"):
+            found = published.scores(scale, dataset)
+            assert next(iter(found)) == published.BICUBIC
+            assert len(found) == 8
+            assert all(psnr > found["Bicubic"][0] for name, (psnr, _) in found.items() if name != "Bicubic")
+    assert published.scores(4, "Set5")["RCAN"] == (32.63, 0.9002)
+
+
+def test_figures_for_papers(tmp_path, result, sample):
+    report.write(tmp_path, result, samples=[sample], config=MSNLANConfig(4, 16, 2, 1))
+    written = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    stems = ["crops_Set5_a<b", "size_1", "size_2"]
+    assert sorted(written) == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf"))
+    for name, data in written.items():
+        if name.endswith(".pdf"):
+            assert data.startswith(b"%PDF-")
+            assert b"/Type3" not in data
+        else:
+            assert np.asarray(Image.open(io.BytesIO(data))).std() > 10
+
+
+PROBE = """<script>
+addEventListener("load", () => {
+  const stage = document.querySelector(".stage"), range = document.querySelector("input");
+  const [left] = document.querySelectorAll("select");
+  const clip = () => getComputedStyle(document.querySelector("img.left")).clipPath;
+  const said = [clip()];
+  range.value = 80; range.dispatchEvent(new Event("input")); said.push(clip());
+  left.value = "HR"; left.dispatchEvent(new Event("change"));
+  said.push(document.querySelector("img.left").dataset.method, range.getAttribute("aria-valuetext"));
+  said.push(document.documentElement.scrollWidth <= innerWidth, getComputedStyle(document.body).backgroundColor);
+  said.push([...document.images].every(image => image.complete && image.naturalWidth > 0));
+  range.focus(); said.push(document.activeElement === range);
+  document.title = JSON.stringify(said);
+});
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (500, True)])
+def test_the_page_in_a_browser(tmp_path, result, sample, width, dark):
+    """The slider moves, methods can be chosen, nothing is wider than the window, light and dark differ."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium")
+    plots = model_size.plots(result, MSNLANConfig(4, 16, 2, 1))
+    page = tmp_path / "report.html"
+    page.write_text(report_page.page(result, [compared()], [sample], plots).replace("</body>", PROBE + "</body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    flags += [f"--window-size={width},900", f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+    command = [browser, *flags, "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    title = re.search("<title>(.*?)</title>", dom)
+    said = json.loads(html.unescape(title[1]))
+    assert said == [
+        "inset(0px 50% 0px 0px)",
+        "inset(0px 20% 0px 0px)",
+        "HR",
+        "HR left of 80 %, MSNLAN right of it",
+        True,
+        "rgb(20, 21, 22)" if dark else "rgb(252, 252, 250)",
+        True,
+        True,
+    ]

@@ -1,6 +1,7 @@
-"""Enlarge a picture, or every picture in a folder."""
+"""Enlarge pictures: one, several, or a folder with all that is below it."""
 
 import argparse
+import math
 
 from etils import epath
 from flax import nnx
@@ -8,87 +9,101 @@ from tqdm import tqdm
 
 from msnlan_jax import command
 from msnlan_jax.errors import InputError
-from msnlan_jax.files import prepare_output_dir
-from msnlan_jax.images import IMAGE_SUFFIXES, list_images, read_image, write_image
-from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, check_options, upscale
-from msnlan_jax.weights import WEIGHTS_HELP, load_model
+from msnlan_jax.images import check_suffix, read_photo, write_image
+from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, check_options
+from msnlan_jax.upscale.enlarge import Options, enlarge, load_for_scale
+from msnlan_jax.upscale.jobs import FORMATS, Job, plan
+from msnlan_jax.weights import WEIGHTS_HELP
 
 
 def parse_flags() -> argparse.Namespace:
     """Read the command line."""
     parser = command.Parser(prog="python -m msnlan_jax.upscale", description=__doc__)
-    parser.add_argument("input", type=epath.Path, help="a picture, or a folder of pictures")
-    parser.add_argument("-o", "--output", type=epath.Path, required=True, help="the file, or folder, to write")
-    parser.add_argument("--weights", default="bicubic", help=WEIGHTS_HELP)
-    parser.add_argument("--scale", type=int, help="up-scaling factor; by default the weights' own, 4 for bicubic")
-    parser.add_argument("--inference", choices=INFERENCE_MODES, default="whole", help="whole by default")
+    parser.add_argument("input", type=epath.Path, nargs="+", help="pictures, or folders of pictures")
     parser.add_argument(
-        "--tile_size", type=int, default=TILE_SIZE, help="LR pixels, for --inference tile (%(default)s)"
+        "-o",
+        "--output",
+        type=epath.Path,
+        help="the file, or folder, to write; by default <name>_x4.png beside each picture, or <folder>_x4",
     )
+    parser.add_argument("--weights", help=WEIGHTS_HELP)
+    parser.add_argument(
+        "--scale",
+        type=float,
+        help="any positive number, by default the weights' own: the network's scale, then bicubic to the exact size",
+    )
+    parser.add_argument(
+        "--inference",
+        choices=("auto", *INFERENCE_MODES),
+        default="auto",
+        help="auto by default: the whole picture where memory and time allow, else tiles",
+    )
+    parser.add_argument("--tile_size", type=int, default=TILE_SIZE, help="LR pixels, for tiles (%(default)s)")
     parser.add_argument("--tile_overlap", type=int, default=TILE_OVERLAP, help="LR pixels, likewise (%(default)s)")
     parser.add_argument("--self_ensemble", action="store_true", help="average over the 8 flips and transposes")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of the files where --output names none (png)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     flags = parser.parse_args()
-    if flags.scale is not None and flags.scale < 1:
-        parser.error(f"--scale: found {flags.scale}, expected a positive number")
-    check_options(flags.inference, flags.tile_size, flags.tile_overlap)
+    if flags.scale is not None and not (flags.scale > 0 and math.isfinite(flags.scale)):
+        parser.error(f"--scale: found {flags.scale:g}, expected a positive number")
+    check_options(INFERENCE_MODES[0] if flags.inference == "auto" else flags.inference)
+    check_options("tile", flags.tile_size, flags.tile_overlap)
     return flags
 
 
 def main() -> None:
     """Enlarge what the flags name."""
     flags = parse_flags()
-    if not flags.input.exists():
-        raise FileNotFoundError(f"{flags.input}: no such file or folder, expected a picture or a folder of pictures")
-    model = load_model(flags.weights, scale=flags.scale)
-    if flags.input.is_dir():
-        upscale_folder(model, flags)
+    for path in flags.input:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder, expected a picture or a folder of pictures")
+    model, name = load_for_scale(flags.weights, flags.scale)
+    scale = model.scale if flags.scale is None else flags.scale  # type: ignore[attr-defined]
+    jobs = plan(flags.input, flags.output, f"{scale:g}", flags.format)
+    options = Options(flags.inference, flags.self_ensemble, flags.tile_size, flags.tile_overlap)
+    if len(jobs) == 1 and not any(path.is_dir() for path in flags.input):
+        (job,) = jobs
+        if job.target.exists() and not flags.overwrite:
+            raise InputError(f"--output: {job.target} is there already, expected a new name or --overwrite")
+        notes = upscale_file(model, job, flags.scale, options)
+        print(f"{job.source} -> {job.target} ({'; '.join((name, *notes))})")
         return
-    if flags.output.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(f"--output: found {flags.output}, expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
-    if flags.output.exists() and not flags.overwrite:
-        raise InputError(f"--output: {flags.output} is there already, expected a new name or --overwrite")
-    upscale_file(model, flags.input, flags.output, flags)
-    print(f"{flags.input} -> {flags.output} ({flags.weights})")
+    upscale_all(model, jobs, flags, options)
 
 
-def upscale_folder(model: nnx.Module, flags: argparse.Namespace) -> None:
-    """Enlarge every picture in a folder; those already there are passed over, broken ones listed at the end."""
-    pictures = list_images(flags.input)
-    if not pictures:
-        raise InputError(f"{flags.input}: found no pictures, expected at least one")
-    stems = [path.stem for path in pictures]
-    for stem in stems:
-        if stems.count(stem) > 1:
-            raise InputError(f"{flags.input}: found several pictures called {stem}, expected different names")
-    output = prepare_output_dir(flags.output, "--output")
+def upscale_all(model: nnx.Module, jobs: list[Job], flags: argparse.Namespace, options: Options) -> None:
+    """Enlarge many pictures; those already there are passed over, broken ones listed at the end."""
     broken, there = [], 0
-    for path in tqdm(pictures, unit="picture"):
-        target = output / f"{path.stem}.png"
-        if target.exists() and not flags.overwrite:
-            there += 1
-            continue
-        try:
-            upscale_file(model, path, target, flags)
-        except InputError as error:
-            broken.append(str(error))
+    with tqdm(jobs, unit="picture") as bar:
+        for job in bar:
+            bar.set_postfix_str(job.source.name)
+            if job.target.exists() and not flags.overwrite:
+                there += 1
+                continue
+            try:
+                if notes := upscale_file(model, job, flags.scale, options):
+                    bar.write(f"{job.source}: {'; '.join(notes)}")
+            except (InputError, OSError) as error:
+                broken.append(str(error))
+    where = "beside their originals" if flags.output is None and len(flags.input) > 1 else f"to {_root(flags, jobs)}"
     kept = f", {there} kept that were there already (--overwrite replaces them)" if there else ""
-    print(f"{len(pictures) - there - len(broken)} of {len(pictures)} pictures written to {output}{kept}")
+    print(f"{len(jobs) - there - len(broken)} of {len(jobs)} pictures written {where}{kept}")
     if broken:
-        raise InputError(f"{len(broken)} of {len(pictures)} pictures failed: " + "; ".join(broken))
+        raise InputError(f"{len(broken)} of {len(jobs)} pictures failed: " + "; ".join(broken))
 
 
-def upscale_file(model: nnx.Module, source: epath.Path, target: epath.Path, flags: argparse.Namespace) -> None:
-    """Enlarge one picture."""
-    enlarged = upscale(
-        model,
-        read_image(source),
-        inference=flags.inference,
-        self_ensemble=flags.self_ensemble,
-        tile_size=flags.tile_size,
-        tile_overlap=flags.tile_overlap,
-    )
-    write_image(target, enlarged)
+def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Options) -> tuple[str, ...]:
+    """Enlarge one picture, and return what the user should know of how."""
+    photo = read_photo(job.source)
+    # Before minutes are spent on what cannot be written.
+    check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4))
+    enlarged, notes = enlarge(model, photo.pixels, scale, options)
+    write_image(job.target, enlarged, icc_profile=photo.icc_profile)
+    return photo.notes + notes
+
+
+def _root(flags: argparse.Namespace, jobs: list[Job]) -> epath.Path:
+    return jobs[0].target.parent if flags.output is None else flags.output
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""Results of other methods, read from their `results.json`, to stand beside ours."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from msnlan_jax import files
+from msnlan_jax.errors import InputError
+from msnlan_jax.images import IMAGE_SUFFIXES, RGBPicture, read_rgb
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Another method's results.
+
+    Attributes:
+        name: what it is called in the report.
+        result: the content of its `results.json`.
+        folder: where that lies; its pictures are looked for in `images/<set>/` there.
+    """
+
+    name: str
+    result: Mapping[str, Any]
+    folder: epath.Path
+
+    def picture(self, dataset: str, name: str, shape: tuple[int, ...]) -> RGBPicture | None:
+        """Return its picture; None where it left none, or one of another size.
+
+        Raises:
+            InputError: when the picture is broken.
+        """
+        for stem in (f"{name}x{self.result['scale']}", name):
+            for suffix in IMAGE_SUFFIXES:
+                path = self.folder / "images" / dataset / f"{stem}{suffix}"
+                if path.exists():
+                    image = read_rgb(path)
+                    return image if image.shape == shape else None
+        return None
+
+
+def read_compared(values: Iterable[str], scale: int) -> list[Compared]:
+    """Read `--compare` flags, `NAME=results.json`.
+
+    Args:
+        values: as typed; a folder stands for the `results.json` in it.
+        scale: up-scaling factor that is wanted.
+
+    Raises:
+        FileNotFoundError: when a file is missing.
+        InputError: on anything but distinct names and results of this scale.
+    """
+    found: dict[str, Compared] = {}
+    for value in values:
+        name, _, path = value.partition("=")
+        if not name or not path or name in found:
+            raise InputError(f"--compare: found {value}, expected NAME=results.json, each name once")
+        file = epath.Path(path)
+        file = file / "results.json" if file.is_dir() else file
+        result = _read(file)
+        if result["scale"] != scale:
+            raise InputError(f"--compare: found {file} for ×{result['scale']}, expected ×{scale}")
+        found[name] = Compared(name, result, file.parent)
+    return list(found.values())
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+    data = files.read_bytes(path, "results.json")
+    try:
+        result = json.loads(data)
+        for dataset in result["datasets"].values():
+            numbers = [dataset, *dataset["images"].values()]
+            if not all(isinstance(row[key], int | float | None) for row in numbers for key in ("psnr", "ssim")):
+                raise TypeError("a score is no number")
+        return {"protocol": {}, **result, "scale": int(result["scale"])}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not a results.json of eval.py: {type(error).__name__}: {error}") from None
