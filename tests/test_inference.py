@@ -1,5 +1,6 @@
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -237,13 +238,29 @@ def test_other_modes_are_refused():
 def test_equal_shapes_do_not_compile_again():
     first, second = Nearest(2), Nearest(2)
     upscale(first, noise(0, 31, 17, 3))
-    compiled = inference._apply._cache_size()
+    compiled = inference.compilations()
     upscale(first, noise(1, 31, 17, 3))
     upscale(second, noise(2, 31, 17))
     upscale(second, noise(2, 31, 17, 4), inference="tile")
-    assert inference._apply._cache_size() == compiled
+    assert inference.compilations() == compiled
     upscale(first, noise(1, 31, 18, 3))
-    assert inference._apply._cache_size() == compiled + 1
+    assert inference.compilations() == compiled + 1
+
+
+def test_pictures_of_similar_sizes_share_a_program_and_keep_their_results(network):
+    predict(network, float_picture(0, 12, 16, 3))
+    compiled = inference.compilations()
+    for size in ((9, 16), (16, 9), (11, 13)):
+        picture = float_picture(1, *size, 3)
+        alone = np.asarray(network(jnp.asarray(picture[None])))[0]
+        assert relative_l2(predict(network, picture), alone) <= FORWARD
+    assert inference.compilations() == compiled
+
+
+def test_buckets_waste_little():
+    for side in range(1, 3000):
+        assert side <= inference.bucket(side) <= max(8, side + 7, 9 * side // 8)
+    assert len({inference.bucket(side) for side in range(257, 513)}) == 8
 
 
 def test_a_picture_too_large_for_the_memory_is_refused_before_it_is_run(network, monkeypatch):
