@@ -7,6 +7,7 @@ without rounding.
 import functools
 import itertools
 import logging
+import math
 import os
 from collections.abc import Callable
 
@@ -27,6 +28,10 @@ CHOP_SHAVE = 10
 TILE_SIZE = 64
 TILE_OVERLAP = 16
 _TILE_BATCH = 4
+# A program for an array this many times as large is taken rather than compiling another.
+_REUSE = 1.35
+# Array sizes for which there are programs, by network and batch size.
+_ARRAYS: dict[tuple[nnx.GraphDef, int], list[tuple[int, int]]] = {}
 _SLOW_PIXELS = 256 * 256
 _LOG = logging.getLogger(__name__)
 _GRAY = np.array([0.299, 0.587, 0.114])
@@ -142,19 +147,26 @@ def make_forward(model: nnx.Module) -> Forward:
         if not isinstance(model, MSNLAN):
             return np.asarray(_apply(graph, values, batch))
         n, h, w = batch.shape[:3]
-        padded = np.pad(batch, ((0, 0), (0, bucket(h) - h), (0, bucket(w) - w), (0, 0)))
+        array_h, array_w = _array_size(_ARRAYS.setdefault((graph, n), []), h, w)
+        padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
         sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
         return np.asarray(_apply(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
 
     return forward
 
 
-def bucket(size: int) -> int:
-    """Return the side to which a picture's side is padded: at most an eighth more, or 8 for the smallest.
+def _array_size(made: list[tuple[int, int]], h: int, w: int) -> tuple[int, int]:
+    """Return the size of the array in which to run h×w pixels: one of those `made` if it is not much too large."""
+    own = bucket(h), bucket(w)
+    fitting = [size for size in made if size[0] >= h and size[1] >= w and math.prod(size) <= _REUSE * math.prod(own)]
+    if not fitting:
+        made.append(own)
+    return min(fitting, key=math.prod, default=own)
 
-    Eight sides an octave: 64, 72, 80, …, 128, 144, 160, …; attention over the padding costs a quarter on average.
-    """
-    step = max(8, 2 ** ((size - 1).bit_length() - 4))
+
+def bucket(size: int) -> int:
+    """Return the side to which a picture's side is padded: a multiple of 16, above 256 at most an eighth more."""
+    step = max(16, 2 ** ((size - 1).bit_length() - 4))
     return -(-size // step) * step
 
 

@@ -259,8 +259,17 @@ def test_pictures_of_similar_sizes_share_a_program_and_keep_their_results(networ
 
 def test_buckets_waste_little():
     for side in range(1, 3000):
-        assert side <= inference.bucket(side) <= max(8, side + 7, 9 * side // 8)
+        assert side <= inference.bucket(side) <= max(side + 15, 9 * side // 8)
     assert len({inference.bucket(side) for side in range(257, 513)}) == 8
+
+
+def test_a_program_for_a_little_larger_array_is_taken():
+    made = [(64, 64)]
+    assert inference._array_size(made, 56, 44) == (64, 64)
+    assert inference._array_size(made, 40, 48) == (48, 48)
+    assert inference._array_size(made, 44, 44) == (48, 48)
+    assert inference._array_size(made, 52, 68) == (64, 80)
+    assert made == [(64, 64), (48, 48), (64, 80)]
 
 
 def test_a_picture_too_large_for_the_memory_is_refused_before_it_is_run(network, monkeypatch):
