@@ -120,9 +120,12 @@ def test_what_a_kill_left_unfinished_is_passed_over(tmp_path, capfd):
     shutil.copytree(tmp_path / "checkpoints" / "1", unfinished)
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.restore_latest(STATES[1])[0] == 1
+    checkpoints.save(2, STATES[2])
     checkpoints.close()
-    assert not unfinished.exists()
     assert capfd.readouterr().out == ""
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(STATES[1])[0] == 2
+    checkpoints.close()
 
 
 def test_without_a_whole_checkpoint_nothing_is_begun_anew(tmp_path):
