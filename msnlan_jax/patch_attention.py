@@ -6,7 +6,8 @@ D_k P and pasting overlapping value patches is D_k again, so that
     out = D_k( softmax( λ · D_k(q rᵀ) / n ) ) · v
 
 which needs k² fewer multiplications than unfolding patches. `_unfold` below is the definition, kept as the reference;
-the fast forms are in `score_matrix` (one image's whole score matrix) and `streaming` (a part of it at a time).
+the fast forms are in `score_matrix` (for CPU) and `hybrid` (for accelerators), which hold one image's whole score
+matrix, and in `streaming`, which holds a part of it at a time.
 """
 
 import functools
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from msnlan_jax import score_matrix, streaming
+from msnlan_jax import hybrid, score_matrix, streaming
 from msnlan_jax.errors import InputError
 
 TEMPERATURE = 10.0
@@ -66,7 +67,7 @@ def patch_attention(
         raise InputError(f"kernel_size: found {kernel_size}, expected an odd number")
     if form == "auto":
         form = choose_form(*query.shape[1:3], *key.shape[1:3])
-    implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": score_matrix.hybrid}
+    implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": hybrid.hybrid}
     implementations["streamed"] = functools.partial(streaming.streamed, score_bytes=SCORE_BYTES)
     if form not in implementations:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")

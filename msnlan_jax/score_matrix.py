@@ -1,13 +1,9 @@
-"""Patch attention on the whole score matrix of one image at a time, with a gradient of its own.
+"""Patch attention on the whole score matrix of one image at a time, with a gradient of its own: the form for CPU.
 
-Both forms are one computation, out = B(softmax(B(q rᵀ) · gain + bias)) · v, with another filter B:
+    out = D(softmax(D(q rᵀ) · gain + bias)) · v
 
-- `box`: B is D_k, separable in rows and columns. Least arithmetic, for CPU.
-- `hybrid`: the k columns of a patch are unfolded into the features, which makes inner dimensions that matrix units
-  like, and B is the filter along rows only, on flat `[H·W, H'·W']` matrices, whose layout pads nothing.
-
-B is its own transpose. The gradient keeps the attention weights where they fit and computes them anew where not,
-instead of keeping every matrix on the way.
+with D = D_k, the diagonal box filter, separable in rows and columns and its own transpose. The gradient keeps the scores
+where they fit and computes them anew where not, instead of keeping every matrix on the way.
 """
 
 import functools
@@ -28,17 +24,8 @@ Matrix = Float[Array, "h w hk wk"]
 def box(
     query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
 ) -> Float[Array, "b h w c"]:
-    """Attend with the box filter in both directions; arguments as in `patch_attention`."""
-    return _attend(query, key, value, gain, bias, presence, k, True)
-
-
-def hybrid(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
-) -> Float[Array, "b h w c"]:
-    """Attend with columns unfolded into the features; arguments as in `patch_attention`."""
-    unfolded = (unfold_axis(x, k, axis=2) for x in (query, key, value))
-    pasted = _attend(*unfolded, gain, bias, presence, k, False)
-    return fold_axis(pasted, k, axis=2)
+    """Attend; arguments as in `patch_attention`."""
+    return _attend(query, key, value, gain, bias, presence, k)
 
 
 def unfold_axis(x: Float[Array, "b h w c"], k: int, axis: int) -> Float[Array, "b h w kc"]:
@@ -98,12 +85,10 @@ def impossible(query: Array) -> Array:
     return query.ravel()[0].astype(jnp.float32) > 3e38
 
 
-def _filter(x: Matrix, k: int, both: bool, never: Array) -> Matrix:
-    """B of a matrix, in float32."""
-    x = x.astype(jnp.float32)
-    if both:
-        x = apart(lambda y: shift_columns(y, k), x, never)
-    return apart(lambda y: shift_rows(y, k), x, never)
+def _filter(x: Matrix, k: int, never: Array) -> Matrix:
+    """D_k of a matrix, in float32."""
+    columns = apart(lambda y: shift_columns(y, k), x.astype(jnp.float32), never)
+    return apart(lambda y: shift_rows(y, k), columns, never)
 
 
 def _sum(x: Matrix, axes: tuple[int, int], never: Array) -> Array:
@@ -115,21 +100,18 @@ def _products(
     a: Float[Array, "h w d"],
     b: Float[Array, "hk wk d"],
     k: int,
-    both: bool,
     never: Array,
     finish: Callable[[Matrix], Matrix] = lambda products: products,
 ) -> Matrix:
-    """B of the products of all pairs, and what `finish` makes of it."""
+    """D_k of the products of all pairs, and what `finish` makes of it."""
     products = jnp.einsum("hwd,xyd->hwxy", a, b, preferred_element_type=jnp.float32)
-    if both:
-        products = shift_columns(products, k)
-    return apart(lambda y: finish(shift_rows(y, k)), products, never)
+    return apart(lambda y: finish(shift_rows(y, k)), shift_columns(products, k), never)
 
 
-def _scores(query: Array, key: Array, gain: Array, bias: Array, k: int, both: bool) -> tuple[Matrix, Array, Array]:
+def _scores(query: Array, key: Array, gain: Array, bias: Array, k: int) -> tuple[Matrix, Array, Array]:
     """Return one image's scores, and the largest and the sum of the exponentials of every query."""
     # Rounded here, once: weights would not sum to 1 if the sum and they themselves saw differently rounded scores.
-    scores = _products(query, key, k, both, impossible(query), lambda products: products * gain + bias)
+    scores = _products(query, key, k, impossible(query), lambda products: products * gain + bias)
     largest = jnp.max(scores, axis=(2, 3), keepdims=True)
     return scores, largest, _sum(jnp.exp(scores - largest), (2, 3), impossible(query))
 
@@ -138,12 +120,12 @@ def _weights(scores: Matrix, largest: Array, total: Array, presence: Array) -> M
     return jnp.exp(scores - largest) * (presence[:, :, None, None] / total)
 
 
-def _paste(weights: Matrix, value: Array, k: int, both: bool) -> Float[Array, "h w c"]:
-    pasted = _filter(weights, k, both, impossible(value)).astype(value.dtype)
+def _paste(weights: Matrix, value: Array, k: int) -> Float[Array, "h w c"]:
+    pasted = _filter(weights, k, impossible(value)).astype(value.dtype)
     return jnp.einsum("hwxy,xyc->hwc", pasted, value, preferred_element_type=jnp.float32)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def _attend(
     query: Float[Array, "b h w d"],
     key: Float[Array, "b hk wk d"],
@@ -152,42 +134,41 @@ def _attend(
     bias: Float[Array, "b hk wk"],
     presence: Float[Array, "b h w"],
     k: int,
-    both: bool,
 ) -> Float[Array, "b h w c"]:
     def attend(image: tuple[Array, ...]) -> Array:
         query, key, value, gain, bias, presence = image
-        weights = _weights(*_scores(query, key, gain, bias, k, both), presence)
-        return _paste(weights.astype(query.dtype), value, k, both)
+        weights = _weights(*_scores(query, key, gain, bias, k), presence)
+        return _paste(weights.astype(query.dtype), value, k)
 
     # One image at a time: its matrices stay in cache, and TPU compilers run out of fast memory on a batch of them.
     return jax.lax.map(attend, (query, key, value, gain, bias, presence))
 
 
-def _attend_forward(query, key, value, gain, bias, presence, k, both):  # type: ignore[no-untyped-def]
+def _attend_forward(query, key, value, gain, bias, presence, k):  # type: ignore[no-untyped-def]
     inputs = (query, key, value, gain, bias, presence)
     scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[1] * key.shape[2]
     if scores * query.dtype.itemsize > KEPT_BYTES:
-        return _attend(*inputs, k, both), (inputs, None)
+        return _attend(*inputs, k), (inputs, None)
 
     def attend(image: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
         query, key, value, gain, bias, presence = image
-        scores, largest, total = _scores(query, key, gain, bias, k, both)
+        scores, largest, total = _scores(query, key, gain, bias, k)
         weights = _weights(scores, largest, total, presence).astype(query.dtype)
         # Scores in float32, from which weights follow exactly; of those to be stored in 16 bits, the weights.
         kept = scores if weights.dtype == jnp.float32 else weights
-        return _paste(weights, value, k, both), (kept, largest, total)
+        return _paste(weights, value, k), (kept, largest, total)
 
     output, kept = jax.lax.map(attend, inputs)
     return output, (inputs, kept)
 
 
-def _attend_backward(k, both, residuals, cotangent):  # type: ignore[no-untyped-def]
+def _attend_backward(k, residuals, cotangent):  # type: ignore[no-untyped-def]
     inputs, kept = residuals
 
     def gradients(image: tuple[tuple[Array, ...], tuple[Array, Array, Array] | None, Array]) -> tuple[Array, ...]:
         (query, key, value, gain, bias, presence), kept, cotangent = image
         never = impossible(query)
-        matrix, largest, total = kept or _scores(query, key, gain, bias, k, both)
+        matrix, largest, total = kept or _scores(query, key, gain, bias, k)
         if matrix.dtype == jnp.float32:
             scores, weights = matrix, _weights(matrix, largest, total, presence)
         else:
@@ -195,11 +176,11 @@ def _attend_backward(k, both, residuals, cotangent):  # type: ignore[no-untyped-
             weights = matrix.astype(jnp.float32)
             scores = jnp.log(jnp.maximum(weights, _SMALLEST_WEIGHT) * total) + largest
         given = cotangent.astype(value.dtype)
-        d_weights = _products(given, value, k, both, never)
+        d_weights = _products(given, value, k, never)
         d_scores = weights * (d_weights - _sum(weights * d_weights, (2, 3), never))
         d_gain = _sum(d_scores * (scores - bias), (0, 1), never)[0, 0] / gain
-        d_products = _filter(d_scores * gain, k, both, never).astype(query.dtype)
-        pasted = _filter(weights, k, both, never).astype(value.dtype)
+        d_products = _filter(d_scores * gain, k, never).astype(query.dtype)
+        pasted = _filter(weights, k, never).astype(value.dtype)
         return (
             jnp.einsum("hwxy,xyd->hwd", d_products, key, preferred_element_type=jnp.float32).astype(query.dtype),
             jnp.einsum("hwxy,hwd->xyd", d_products, query, preferred_element_type=jnp.float32).astype(key.dtype),
