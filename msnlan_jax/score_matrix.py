@@ -2,8 +2,8 @@
 
     out = D(softmax(D(q rᵀ) · gain + bias)) · v
 
-with D = D_k, the diagonal box filter, separable in rows and columns and its own transpose. The gradient keeps the scores
-where they fit and computes them anew where not, instead of keeping every matrix on the way.
+with D = D_k, the diagonal box filter, separable in rows and columns and its own transpose. The gradient keeps the
+scores where they fit and computes them anew where not, instead of keeping every matrix on the way.
 """
 
 import functools

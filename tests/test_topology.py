@@ -48,7 +48,7 @@ def start(workdir, steps, *, processes=1, devices=1):
 
 
 def finish(jobs):
-    outputs = [job.communicate(timeout=300)[0] for job in jobs]
+    outputs = [job.communicate(timeout=1500)[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0] * len(jobs), "\n".join(outputs)
     return outputs
 
