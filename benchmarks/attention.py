@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import torch
 from flax import nnx
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import measure
+from benchmarks import measure, torch_way
 from msnlan_jax import command, parameters, torch_reference
 from msnlan_jax.layers import Compute
 from msnlan_jax.model import KERNEL_SIZES, NonLocalBranch
@@ -39,6 +38,7 @@ def main() -> None:
     parser.add_argument("--output", default="", help="folder for the numbers, by default benchmarks/results/<device>")
     parser.add_argument("--note", default="", help="kept with the numbers")
     flags = parser.parse_args()
+    torch_way.use_precision(flags.precision)
     rows = [row for which in PASSES for row in compare(flags, which)]
     print(
         f"{measure.device_name()}: {flags.batch} × {flags.size}×{flags.size}, {flags.n_feats} channels, {flags.dtype}"
@@ -55,9 +55,12 @@ def compare(flags: Any, which: str) -> list[dict[str, Any]]:
     for k in KERNEL_SIZES:
         label = str(k)
         x = measure.normal(0, flags.batch, flags.size, flags.size, flags.n_feats)
-        run = torch_way(k, x, which, flags.dtype)
+        run = reference_way(k, x, which, flags.dtype)
         ways[label, "PyTorch"] = run
-        rows[label, "PyTorch"] = {"GFLOP/picture": torch_flops(run) / flags.batch / 1e9, "MiB": torch_mib(run)}
+        rows[label, "PyTorch"] = {
+            "GFLOP/picture": torch_way.flops(run) / flags.batch / 1e9,
+            "MiB": torch_way.peak_mib(run),
+        }
         for form in flags.forms.split(","):
             run, compiled, seconds = jax_way(k, x, which, form, flags.dtype, flags.precision)
             # A loop over pictures counts once, so one picture is what is counted.
@@ -99,52 +102,23 @@ def jax_way(k: int, x: Any, which: str, form: str, dtype: str, precision: str) -
     return measure.compiled_way(function, values, jnp.asarray(x, dtype))
 
 
-def torch_way(k: int, x: Any, which: str, dtype: str) -> Callable[[], None]:
+def reference_way(k: int, x: Any, which: str, dtype: str) -> Callable[[], None]:
     """Return a way of running the reference's branch."""
-    device = torch_device()
-    branch = torch_reference.NonLocalBranch(x.shape[-1], k).to(device, getattr(torch, dtype))
-    given = torch.from_numpy(x).permute(0, 3, 1, 2).to(device, getattr(torch, dtype)).contiguous()
+    branch = torch_reference.NonLocalBranch(x.shape[-1], k).to(torch_way.torch_device(), getattr(torch, dtype))
+    given = torch_way.pictures(x, dtype)
 
     def forward() -> None:
         with torch.inference_mode():
             branch(given)
-        wait(device)
+        torch_way.wait()
 
     def gradient() -> None:
         leaf = given.clone().requires_grad_()
         branch.zero_grad()
         branch(leaf).float().sin().sum().backward()
-        wait(device)
+        torch_way.wait()
 
     return forward if which == "forward" else gradient
-
-
-def torch_device() -> str:
-    """Return where PyTorch computes: beside JAX."""
-    return "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-
-
-def wait(device: str) -> None:
-    """Wait for PyTorch's work on a GPU."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def torch_flops(run: Callable[[], None]) -> float:
-    """Return PyTorch's count of the floating-point operations of one run."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return float(counter.get_total_flops())
-
-
-def torch_mib(run: Callable[[], None]) -> float | None:
-    """Return the most memory that one run holds on a GPU beyond what was there before."""
-    if torch_device() != "cuda":
-        return None
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    run()
-    return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 if __name__ == "__main__":

@@ -56,6 +56,11 @@ def normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def uint8(seed: int, *shape: int) -> np.ndarray:
+    """Return uniform values 0..255."""
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
 def device_name() -> str:
     """Return the device's name as a folder's, as in "cpu-2-cores" or "nvidia-h100-80gb-hbm3"."""
     device = jax.devices()[0]

@@ -21,7 +21,6 @@ import ast
 import dataclasses
 import runpy
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,6 +33,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from benchmarks import hlo, measure
+from benchmarks.loader import Cut
 from msnlan_jax import command, model, parameters
 from msnlan_jax.errors import InputError
 from msnlan_jax.train_step import init_state, make_step
@@ -42,20 +42,6 @@ from msnlan_jax.training_config import check_config, model_config
 SCOPES = {"attention": model.MSNLAB, "residual groups": model.ResidualGroup}
 NETWORK = "head, tail and joins"
 OPTIMISER = "optimiser and gradients' sum"
-
-
-class Cut:
-    """A loader whose batches are cut pictures."""
-
-    resident: Any = ()
-
-    def batches(self, start_step: int) -> Iterator[Any]:
-        """Yield nothing: the step is compiled, not run."""
-        return iter(())
-
-    def crops(self, resident: Any, batch: Any) -> Any:
-        """Return the pictures as they are."""
-        return batch
 
 
 def main() -> None:
