@@ -5,7 +5,38 @@ forward passes and training steps of batches BxSIDE, comma-separated. PyTorch ru
 through `torch.compile`; in bfloat16 through autocast, in which its parameters stay float32 as ours do. Both steps are
 L1, Adam and averaged parameters. Ratios are PyTorch's median time over each way's, from runs that take turns; the time
 to the first step is building the network, compiling, and one run. GB/s are the bytes that XLA counts, loops once.
-"""Measure, print a table, and write it."""
+"""
+
+import copy
+import dataclasses
+import gc
+import runpy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+from jax.sharding import AxisType
+from ml_collections import ConfigDict
+
+from benchmarks import measure, torch_way
+from benchmarks.hlo import traced_flops
+from benchmarks.loader import Cut
+from msnlan_jax import command, parameters, torch_reference
+from msnlan_jax.errors import InputError
+from msnlan_jax.model import MSNLAN
+from msnlan_jax.train_step import init_state, make_step
+from msnlan_jax.training_config import model_config
+
+COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s", "MiB", "first s")
+
+
+def main() -> None:
+    """Measure, print a table, and write it."""
     parser = command.Parser("benchmarks/network.py", description=__doc__)
     parser.add_argument("--config", default="configs/x4.py")
     parser.add_argument("--n_groups", type=int, default=0, help="residual groups, for a smaller network")
