@@ -1,6 +1,6 @@
 """The attention's branches: ours against unfolding, in released-style PyTorch and in JAX.
 
-`python benchmarks/attention.py [--forms unfold,box,hybrid] [--size 48] [--batch 1] [--dtype float32] [--rounds 5]`:
+`python -m benchmarks.attention [--forms unfold,box,hybrid] [--size 48] [--batch 1] [--dtype float32] [--rounds 5]`:
 one branch of the MSNLAB with k = 3, 5 and 7, and their sum; forward, and the gradient of parameters and input.
 Ratios are PyTorch's median time over each way's, from runs that take turns. Memory is what the program needs besides
 arguments and results: as XLA planned it, or, for PyTorch, measured on GPU only. FLOPs are XLA's count for one picture,

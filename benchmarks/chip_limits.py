@@ -1,6 +1,6 @@
 """What this device reaches at most: matrix products and copies, against which the other programs' numbers are read.
 
-`python benchmarks/chip_limits.py [--side 8192] [--mib 1024]`: TFLOP/s of a square matrix product in bfloat16 and in
+`python -m benchmarks.chip_limits [--side 8192] [--mib 1024]`: TFLOP/s of a square matrix product in bfloat16 and in
 float32 at each precision, and GB/s of reading and writing a large array once.
 """
 

@@ -1,6 +1,6 @@
 """The whole network: forward and training step, ours against the PyTorch reference.
 
-`python benchmarks/network.py [--config configs/x4.py] [--forward 1x60] [--step 4x48] [--dtypes float32,bfloat16]`:
+`python -m benchmarks.network [--config configs/x4.py] [--forward 1x60] [--step 4x48] [--dtypes float32,bfloat16]`:
 forward passes and training steps of batches BxSIDE, comma-separated. PyTorch runs eagerly and, with `--compile`,
 through `torch.compile`; in bfloat16 through autocast, in which its parameters stay float32 as ours do. Both steps are
 L1, Adam and averaged parameters. Ratios are PyTorch's median time over each way's, from runs that take turns; the time

@@ -1,7 +1,7 @@
 """Compile the training step for TPUs that are not there, and report what the compiler says of it.
 
 `make tpu-compile ARGS="--config configs/x4.py --topology v5e:2x2"`, or with the packages of `.venv-tpu` at hand
-`python benchmarks/tpu_compile.py --config FILE [--topology v5e:16x16] [--set FIELD=VALUE ...] [--chip_batch 16]`.
+`python -m benchmarks.tpu_compile --config FILE [--topology v5e:16x16] [--set FIELD=VALUE ...] [--chip_batch 16]`.
 Memory is per chip. Cycles are the estimates of the compiler's scheduler, each loop's body counted as often as it runs;
 they are no measurement, and leave out waiting for memory that it does not foresee.
 """

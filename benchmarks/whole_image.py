@@ -1,6 +1,6 @@
 """Whole pictures: peak memory and time against size, ours whole and by the released chop.
 
-`python benchmarks/whole_image.py [--sizes 48x64,96x128,192x256] [--modes whole,chop]`: sizes are
+`python -m benchmarks.whole_image [--sizes 48x64,96x128,192x256] [--modes whole,chop]`: sizes are
 height × width in LR pixels. Each picture runs in a process of its own, whose peak resident memory is that of the whole
 program, Python and JAX included; the second run is timed, so compiling is not.
 """
