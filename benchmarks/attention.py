@@ -122,4 +122,4 @@ def reference_way(k: int, x: Any, which: str, dtype: str) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    measure.run(main)

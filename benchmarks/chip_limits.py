@@ -48,4 +48,4 @@ def product(a: jax.Array, precision: str) -> measure.Way:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    measure.run(main)

@@ -12,10 +12,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from msnlan_jax import command
+
 RESULTS = Path("benchmarks/results")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "libtpu")
 
 Way = Callable[[], Any]
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a program as `command.run` does, but compile everything anew, so that compile times are true."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    command.run(main)
 
 
 def interleave(ways: Mapping[Any, Way], rounds: int, warmups: int = 1) -> dict[Any, float]:

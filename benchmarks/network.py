@@ -181,4 +181,4 @@ def reference_way(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    measure.run(main)

@@ -167,4 +167,4 @@ if __name__ == "__main__":
     name_scopes()
     # The library takes the forms for the backend that it runs on, which here is not the one that is compiled for.
     with mock.patch("jax.default_backend", return_value="tpu"):
-        command.run(main)
+        measure.run(main)

@@ -97,4 +97,4 @@ def _sides(size: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    measure.run(main)
