@@ -56,7 +56,7 @@ class Instruction:
 def walk(text: str) -> Iterator[tuple[Instruction, int]]:
     """Yield every scheduled instruction of a program and how often it runs; a fusion is one.
 
-    A loop whose trip count the compiler does not know counts once.
+    A loop whose trip count the program does not tell counts once.
     """
     computations: dict[str, list[Instruction]] = {}
     entry = current = ""
@@ -68,23 +68,32 @@ def walk(text: str) -> Iterator[tuple[Instruction, int]]:
         elif (found := _INSTRUCTION.match(line)) and current:
             computations[current].append(Instruction(found.group(3), found.group(2), line))
 
+    def trips(loop: Instruction) -> int:
+        if known := re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.line):
+            return int(known.group(1))
+        # Counters run from 0 up to the condition's constant.
+        condition = computations.get(_called(loop, "condition"), ())
+        limits = [int(n) for i in condition for n in re.findall(r"\bconstant\((\d+)\)", i.line)]
+        return max(limits, default=1)
+
     def visit(name: str, times: int) -> Iterator[tuple[Instruction, int]]:
         for instruction in computations.get(name, ()):
             yield instruction, times
             if instruction.opcode == "while":
-                count = re.search(r'"known_trip_count":\{"n":"?(\d+)', instruction.line)
-                body = re.search(r"body=%?([^\s,}]+)", instruction.line)
-                if body:
-                    yield from visit(body.group(1), times * (int(count.group(1)) if count else 1))
+                yield from visit(_called(instruction, "body"), times * trips(instruction))
             elif instruction.opcode == "call":
-                called = re.search(r"to_apply=%?([^\s,}]+)", instruction.line)
-                if called:
-                    yield from visit(called.group(1), times)
+                yield from visit(_called(instruction, "to_apply"), times)
             elif instruction.opcode == "conditional":
                 for branches in re.findall(r"(?:branch_computations=\{|true_computation=)([^},]+)", instruction.line):
                     yield from visit(branches.strip().lstrip("%"), times)
 
     yield from visit(entry, 1)
+
+
+def _called(instruction: Instruction, role: str) -> str:
+    """Return the name of a computation that an instruction runs."""
+    found = re.search(rf"\b{role}=%?([^\s,}}]+)", instruction.line)
+    return found.group(1) if found else ""
 
 
 def cycles_by(text: str, region: Callable[[str], str]) -> dict[str, int]:

@@ -17,6 +17,11 @@ backend_config={"estimated_cycles":"100"}
   ROOT %t = (f32[8,4]{1,0}) tuple(%f1)
 }
 
+%cond (q: (f32[8,4])) -> pred[] {
+  %n = s32[]{:T(128)} constant(4)
+  ROOT %lt = pred[] compare(%i, %n), direction=LT
+}
+
 ENTRY %main (a: f32[8,4]) -> f32[8,4] {
   %a = f32[8,4]{1,0} parameter(0)
   %w = (f32[8,4]{1,0}) while(%a), condition=%cond, body=%body, \
@@ -33,6 +38,9 @@ def test_cycles_count_a_loop_as_often_as_it_runs():
         return "attention" if "attention" in name else "rest"
 
     assert hlo.cycles_by(PROGRAM, region) == {"rest": 30, "attention": 1600}
+    # As in programs for TPU: only the condition tells.
+    without = PROGRAM.replace('"known_trip_count":{"n":"16"},', "")
+    assert without != PROGRAM and hlo.cycles_by(without, region) == {"rest": 30, "attention": 400}
 
 
 def test_collectives_bytes():
@@ -44,8 +52,7 @@ def test_walk_reads_the_text_of_this_jax():
         return jax.lax.fori_loop(0, 5, lambda _, x: jnp.sin(x @ x), x)
 
     text = jax.jit(loop).lower(jnp.ones((8, 8))).compile().as_text()
-    inside = [times for instruction, times in hlo.walk(text) if instruction.opcode in ("dot", "custom-call")]
-    assert inside == [5]
+    assert {times for instruction, times in hlo.walk(text) if instruction.op_name.endswith("/sin")} == {5}
 
 
 def test_traced_flops():
