@@ -65,6 +65,8 @@ def main() -> None:
     score = score_pictures if flags.sr_dir else score_network
     result, details, output = score(flags)
     print("\n" + report.write(output, result, **details))
+    if not flags.sr_dir:
+        print(f"programs compiled for pictures: {inference.compilations()}")
     print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 

@@ -15,6 +15,8 @@ def get_config() -> ConfigDict:
     config.model.n_blocks = 9  # blocks per group N
     config.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
     config.precision = "default"  # of matrix products: default (TF32 or bf16 on GPU and TPU), high or highest
+    config.blocks = "auto"  # of a group: scan (compiles faster), unroll (faster on CPU) or auto: scan on accelerators
+    config.remat = False  # compute a block's activations anew for the gradient: less memory, more time
 
     config.data = ConfigDict()
     config.data.source = "folder"  # photos (built-in), folder, or div2k

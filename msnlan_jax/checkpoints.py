@@ -22,6 +22,7 @@ from msnlan_jax.workdir import read_config
 
 METRIC = "psnr"
 _FINGERPRINTS = "fingerprints"
+_DISK_FULL = "No space left on device"
 
 
 class Checkpoints:
@@ -200,6 +201,9 @@ def _damaged(checkpoint: epath.Path, error: Exception) -> InputError:
 
 
 def _reason(error: Exception) -> str:
+    """Say in a line what Orbax says in many."""
+    if _DISK_FULL in str(error):
+        return _DISK_FULL
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -15,7 +15,7 @@ from msnlan_jax.errors import InputError
 
 def run(main: Callable[[], None]) -> None:
     """Run a command; a user's mistake ends in one line on standard error and exit code 2."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells how it works
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells how it works, and what it raises besides
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unraisable
     try:

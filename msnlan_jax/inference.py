@@ -7,8 +7,9 @@ without rounding.
 import functools
 import itertools
 import logging
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -27,6 +28,20 @@ CHOP_SHAVE = 10
 TILE_SIZE = 64
 TILE_OVERLAP = 16
 _TILE_BATCH = 4
+# Arrays in which the chop's tiles are run, by scale, smallest first. Pictures of the common sizes, 481×321 or 512×512,
+# are cut into tiles that fill the first two almost or the third; the last holds any tile below the chop's limit that is
+# not very long. Larger steps would waste attention, which costs with the square of the area.
+CHOP_ARRAYS = {
+    2: ((40, 56), (56, 40), (56, 56), (72, 72)),
+    3: ((48, 64), (64, 48), (64, 64), (72, 72)),
+    4: ((40, 48), (48, 40), (56, 56), (72, 72)),
+}
+# An array of the chop's this many times as large as need be is taken rather than another.
+_REUSE_CHOP = 2.0
+# A program for an array this many times as large is taken rather than compiling another.
+_REUSE = 1.35
+# Array sizes for which there are programs, by network and batch size.
+_ARRAYS: dict[tuple[nnx.GraphDef, int], list[tuple[int, int]]] = {}
 _SLOW_PIXELS = 256 * 256
 _LOG = logging.getLogger(__name__)
 _GRAY = np.array([0.299, 0.587, 0.114])
@@ -34,6 +49,7 @@ _GRAY = np.array([0.299, 0.587, 0.114])
 Image = Float[np.ndarray, "_h _w 3"]
 Batch = Float[np.ndarray, "_b _h _w 3"]
 Forward = Callable[[Batch], Batch]
+ArraySize = tuple[int, int]
 
 
 def upscale(
@@ -97,7 +113,7 @@ def predict(
     """Enlarge an RGB picture, float 0..255 in and out, neither clipped nor rounded; see `upscale`."""
     check_options(inference, tile_size, tile_overlap)
     scale = _scale(model)
-    forward = make_forward(model)
+    forward = make_forward(model, CHOP_ARRAYS.get(scale, ()) if inference == "chop" else ())
     if inference == "whole":
         _check_size(model, *lr.shape[:2])
         run: Callable[[Image], Image] = functools.partial(_whole, forward)
@@ -130,11 +146,15 @@ def check_options(inference: str, tile_size: int = TILE_SIZE, tile_overlap: int 
         )
 
 
-def make_forward(model: nnx.Module) -> Forward:
+def make_forward(model: nnx.Module, arrays: Sequence[ArraySize] = ()) -> Forward:
     """Return a model as a compiled function of NumPy batches; equal models and shapes share a compilation.
 
     MSNLAN runs pictures of similar sizes in one program: they are padded to the next of a few sizes, without changing
     the result.
+
+    Args:
+        model: the network.
+        arrays: sizes to pad to before others, smallest first.
     """
     graph, values = parameters.split(model)
 
@@ -142,19 +162,30 @@ def make_forward(model: nnx.Module) -> Forward:
         if not isinstance(model, MSNLAN):
             return np.asarray(_apply(graph, values, batch))
         n, h, w = batch.shape[:3]
-        padded = np.pad(batch, ((0, 0), (0, bucket(h) - h), (0, bucket(w) - w), (0, 0)))
+        array_h, array_w = _array_size(arrays, _ARRAYS.setdefault((graph, n), []), h, w)
+        padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
         sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
         return np.asarray(_apply(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
 
     return forward
 
 
-def bucket(size: int) -> int:
-    """Return the side to which a picture's side is padded: at most an eighth more, or 8 for the smallest.
+def _array_size(ready: Sequence[ArraySize], made: list[ArraySize], h: int, w: int) -> ArraySize:
+    """Return the size of the array in which to run h×w pixels: one of those `ready`, else of those `made`, if it is not
+    much too large; else the next bucket, which is then `made` too."""
+    own = bucket(h), bucket(w)
 
-    Eight sides an octave: 64, 72, 80, …, 128, 144, 160, …; attention over the padding costs a quarter on average.
-    """
-    step = max(8, 2 ** ((size - 1).bit_length() - 4))
+    def fitting(sizes: Sequence[ArraySize], reuse: float) -> list[ArraySize]:
+        return [size for size in sizes if size[0] >= h and size[1] >= w and math.prod(size) <= reuse * math.prod(own)]
+
+    if not (sizes := fitting(ready, _REUSE_CHOP) or fitting(made, _REUSE)):
+        made.append(own)
+    return min(sizes, key=math.prod, default=own)
+
+
+def bucket(size: int) -> int:
+    """Return the side to which a picture's side is padded: a multiple of 16, above 256 at most an eighth more."""
+    step = max(16, 2 ** ((size - 1).bit_length() - 4))
     return -(-size // step) * step
 
 

@@ -1,6 +1,7 @@
 """Building blocks shared by the network's parts: PyTorch-initialised convolution, channel attention, shuffle."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -76,6 +77,7 @@ def pixel_shuffle(x: Float[Array, "b h w c_in"], factor: int) -> Float[Array, "b
     return x.transpose(0, 1, 4, 2, 5, 3).reshape(b, h * factor, w * factor, c // factor**2)
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["size"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Extent:
     """Which part of each picture of a batch is true, so that one compiled program serves pictures of many sizes.

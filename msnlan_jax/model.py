@@ -7,6 +7,7 @@ Processing 2024, 109362, and the authors' released model, which wins where the t
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,10 @@ class MSNLANConfig:
         dtype: of the activations, "float32" or "bfloat16". Parameters are float32.
         precision: of matrix products, "highest" for exact float32 on every backend; "default" is faster on TPU and
             GPU, and there means bf16 or TF32.
+        scan_blocks: run a group's blocks as a loop over their stacked parameters, which compiles several times faster,
+            or one after the other; None for a loop on accelerators only: gradients of convolutions in a loop are many
+            times slower on CPU. Parameters are the same either way.
+        remat: compute a block's inner activations anew for the gradient, for less memory and more time.
         attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
 
     Raises:
@@ -51,6 +56,8 @@ class MSNLANConfig:
     dtype: str = "float32"
     precision: str = "highest"
     attention: str = "auto"
+    scan_blocks: bool | None = None
+    remat: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -73,6 +80,11 @@ class MSNLANConfig:
     def compute(self) -> Compute:
         """The part of the configuration that the layers need."""
         return Compute(self.dtype, self.precision)
+
+    @property
+    def loops(self) -> bool:
+        """Whether blocks are run as a loop."""
+        return jax.default_backend() != "cpu" if self.scan_blocks is None else self.scan_blocks
 
 
 def _concat(parts: Sequence[Array]) -> Array:
@@ -111,17 +123,32 @@ class ResidualGroup(nnx.Module):
         n_blocks: RMABs N.
         compute: dtype and precision.
         rngs: parameter random stream.
+        loops: run the blocks as a loop over their stacked parameters.
+        remat: keep only what goes in and out of a block for the gradient.
     """
 
-    def __init__(self, n_feats: int, n_blocks: int, *, compute: Compute, rngs: nnx.Rngs):
+    def __init__(
+        self, n_feats: int, n_blocks: int, *, compute: Compute, rngs: nnx.Rngs, loops: bool = False, remat: bool = False
+    ):
+        self.loops, self.remat = loops, remat
         self.blocks = nnx.List([RMAB(n_feats, compute=compute, rngs=rngs) for _ in range(n_blocks)])
         self.conv = conv(n_feats, n_feats, 3, compute=compute, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
         """Return the group's output, the shape of `x`."""
+        graphs, states = zip(*(nnx.split(block) for block in self.blocks), strict=True)
+
+        def run(features: Array, state: Any) -> tuple[Array, None]:
+            return nnx.merge(graphs[0], state)(features, extent), None
+
+        if self.remat:
+            run = jax.checkpoint(run)
         features = x
-        for block in self.blocks:
-            features = block(features, extent)
+        if self.loops:
+            features, _ = jax.lax.scan(run, features, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+        else:
+            for state in states:
+                features, _ = run(features, state)
         return x + extent.mask(self.conv(features))
 
 
@@ -216,7 +243,9 @@ class MSNLAN(nnx.Module):
     def __init__(self, config: MSNLANConfig, *, rngs: nnx.Rngs):
         c, compute = config.n_feats, config.compute
         layer = functools.partial(conv, compute=compute, rngs=rngs)
-        group = functools.partial(ResidualGroup, c, config.n_blocks, compute=compute, rngs=rngs)
+        group = functools.partial(
+            ResidualGroup, c, config.n_blocks, compute=compute, rngs=rngs, loops=config.loops, remat=config.remat
+        )
         half = config.n_groups // 2
         self.config = config
         self.head = layer(3, c, 3)

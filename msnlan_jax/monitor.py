@@ -29,9 +29,7 @@ class Monitor:
     def __init__(self, workdir: epath.PathLike, start: int, total_steps: int, batch_size: int):
         self._is_first = jax.process_index() == 0
         self._workdir, self._batch_size = epath.Path(workdir), batch_size
-        self._bar = tqdm(
-            total=total_steps, initial=start, desc="training", unit="step", disable=None if self._is_first else True
-        )
+        self._bar = tqdm(total=total_steps, initial=start, desc="training", unit="step", disable=not self._is_first)
         if self._is_first:
             self._metrics = MetricsLog(self._workdir / "metrics.jsonl", start)
             self._timing = MetricsLog(self._workdir / "timing.jsonl", start)

@@ -106,7 +106,7 @@ def _filter(x: Matrix, k: int, both: bool, never: Array) -> Matrix:
     return apart(lambda y: shift_rows(y, k), x, never)
 
 
-def _sum(x: Matrix, axes: tuple[int, int], never: Array) -> Matrix:
+def _sum(x: Matrix, axes: tuple[int, int], never: Array) -> Array:
     """Sum over two axes, one after the other: one long sum in float32 would lose digits that gradients need."""
     return apart(lambda y: jnp.sum(y, axis=axes[0], keepdims=True), jnp.sum(x, axis=axes[1], keepdims=True), never)
 

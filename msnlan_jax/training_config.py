@@ -12,6 +12,7 @@ from msnlan_jax.optimization import learning_rate_schedule
 
 _INTERVALS = ("log_every", "eval_every", "checkpoint_every", "halve_every")
 _COUNTS = ("total_steps", "batch_size", "patch_size", "keep_checkpoints", "accumulate", "max_skipped_in_a_row")
+BLOCKS = {"auto": None, "scan": True, "unroll": False}
 
 
 def model_config(config: ConfigDict) -> MSNLANConfig:
@@ -22,8 +23,15 @@ def model_config(config: ConfigDict) -> MSNLANConfig:
     """
     try:
         return MSNLANConfig(
-            scale=config.scale, **config.model.to_dict(), dtype=config.dtype, precision=config.precision
+            scale=config.scale,
+            **config.model.to_dict(),
+            dtype=config.dtype,
+            precision=config.precision,
+            scan_blocks=BLOCKS[config.blocks],
+            remat=config.remat,
         )
+    except KeyError:
+        raise InputError(f"config.blocks: found {config.blocks!r}, expected one of {', '.join(BLOCKS)}") from None
     except InputError as error:
         raise InputError(f"config: {error}") from None
 

@@ -120,9 +120,12 @@ def test_what_a_kill_left_unfinished_is_passed_over(tmp_path, capfd):
     shutil.copytree(tmp_path / "checkpoints" / "1", unfinished)
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.restore_latest(STATES[1])[0] == 1
+    checkpoints.save(2, STATES[2])
     checkpoints.close()
-    assert not unfinished.exists()
     assert capfd.readouterr().out == ""
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.restore_latest(STATES[1])[0] == 2
+    checkpoints.close()
 
 
 def test_without_a_whole_checkpoint_nothing_is_begun_anew(tmp_path):
@@ -155,4 +158,21 @@ def test_a_save_replaces_one_of_the_same_step(tmp_path):
     checkpoints.close()
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.restore_latest(STATES[1])[1]["params"]["w"].tolist() == [5, 5, 5]
+    checkpoints.close()
+
+
+def test_a_checkpoint_that_cannot_be_written_names_the_one_before(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, STATES[1])
+
+    def fail(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing x: No space left on device [os_error_code='28']\nand more")
+
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    with pytest.raises(InputError) as raised:
+        checkpoints.save(2, STATES[2])
+    message = (
+        f"{tmp_path}/checkpoints: a checkpoint cannot be written: No space left on device; the one of step 1 is whole"
+    )
+    assert str(raised.value) == message
     checkpoints.close()

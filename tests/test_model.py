@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from functools import partial
 
@@ -24,6 +25,7 @@ from tests.helpers import (
     torch_network,
     torch_run,
 )
+from tests.samples import tiny_config, tiny_parameters
 
 SMALL = MSNLANConfig(2, n_feats=16, n_groups=2, n_blocks=1)
 NETWORKS = [
@@ -170,3 +172,27 @@ def test_configured_attention_form_is_used(monkeypatch, form):
 def test_bad_configurations_are_refused(field, value, expected):
     with pytest.raises(InputError, match=f"{field}: found {value!r}, expected .*{expected}"):
         MSNLANConfig(**{field: value})
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_pictures_smaller_than_the_array_get_their_own_results(scale):
+    """Two sizes in one batch, with other pixels beyond them."""
+    config, values, sizes = tiny_config(scale), tiny_parameters(scale), [(9, 6), (5, 11)]
+    model = params.to_model(config, values)
+    batch = jnp.asarray(picture(0, 2, 12, 13, 3))
+    found = model(batch, jnp.array(sizes))
+    for n, (h, w) in enumerate(sizes):
+        alone = model(batch[n : n + 1, :h, :w])
+        assert relative_l2(found[n : n + 1, : h * scale, : w * scale], alone) <= FORWARD
+
+
+@pytest.mark.parametrize("changes", [{"scan_blocks": True}, {"remat": True}, {"scan_blocks": True, "remat": True}])
+def test_how_blocks_are_run_changes_nothing(changes):
+    config = MSNLANConfig(2, 16, 2, 3, scan_blocks=False)
+    values = params.split(MSNLAN(config, rngs=nnx.Rngs(0)))[1]
+    x, cotangent = picture(0, 1, 3, 6, 5), normal(1, 1, 16, 6, 5)
+    other = dataclasses.replace(config, **changes)
+    assert params.abstract_parameters(other)[1] == params.abstract_parameters(config)[1]
+    path, features = "groups_before.0", normal(0, 1, 16, 6, 5)
+    assert_same_run(run(other, values, path, features, cotangent), run(config, values, path, features, cotangent))
+    assert relative_l2(forward(other, values, x), forward(config, values, x)) <= FORWARD
