@@ -4,7 +4,7 @@ BIN := .venv/bin
 # A CPU-only JAX is enough for both; PyTorch is what tests compare with.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test clean
+.PHONY: demo test tpu-compile clean
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -32,5 +32,16 @@ test: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# What the compiler for TPUs says of the training step, with no TPU at hand:
+#     make tpu-compile ARGS="--config configs/tpu_pod.py --topology v5e:16x16 --chip_batch 16"
+.venv-tpu/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-tpu
+	.venv-tpu/bin/pip install --quiet --upgrade pip
+	.venv-tpu/bin/pip install --quiet -e '.[tpu]'
+	touch $@
+
+tpu-compile: .venv-tpu/ready
+	PYTHONPATH=. .venv-tpu/bin/python benchmarks/tpu_compile.py $(ARGS)
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-tpu

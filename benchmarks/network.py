@@ -1,0 +1,184 @@
+"""The whole network: forward and training step, ours against the PyTorch reference.
+
+`python -m benchmarks.network [--config configs/x4.py] [--forward 1x60] [--step 4x48] [--dtypes float32,bfloat16]`:
+forward passes and training steps of batches BxSIDE, comma-separated. PyTorch runs eagerly and, with `--compile`,
+through `torch.compile`; in bfloat16 through autocast, in which its parameters stay float32 as ours do. Both steps are
+L1, Adam and averaged parameters. Ratios are PyTorch's median time over each way's, from runs that take turns; the time
+to the first step is building the network, compiling, and one run. GB/s are the bytes that XLA counts, loops once.
+"""
+
+import copy
+import dataclasses
+import gc
+import runpy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+from jax.sharding import AxisType
+from ml_collections import ConfigDict
+
+from benchmarks import measure, torch_way
+from benchmarks.hlo import traced_flops
+from benchmarks.loader import Cut
+from msnlan_jax import command, parameters, torch_reference
+from msnlan_jax.errors import InputError
+from msnlan_jax.model import MSNLAN
+from msnlan_jax.train_step import init_state, make_step
+from msnlan_jax.training_config import model_config
+
+COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s", "MiB", "first s")
+
+
+def main() -> None:
+    """Measure, print a table, and write it."""
+    parser = command.Parser("benchmarks/network.py", description=__doc__)
+    parser.add_argument("--config", default="configs/x4.py")
+    parser.add_argument("--n_groups", type=int, default=0, help="residual groups, for a smaller network")
+    parser.add_argument("--n_blocks", type=int, default=0)
+    parser.add_argument("--n_feats", type=int, default=0)
+    parser.add_argument("--forward", default="1x60", help="batches, as in 1x60,4x48")
+    parser.add_argument("--step", default="4x48", help="batches, as in 4x48,16x48")
+    parser.add_argument("--dtypes", default="float32", help="float32, bfloat16")
+    parser.add_argument("--precision", default="highest", choices=("highest", "high", "default"))
+    parser.add_argument("--form", default="auto", help="of the attention")
+    parser.add_argument("--compile", action="store_true", help="torch.compile besides")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--name", default="network", help="of the file of results")
+    parser.add_argument("--output", default="", help="folder for the numbers")
+    parser.add_argument("--note", default="", help="kept with the numbers")
+    flags = parser.parse_args()
+    torch_way.use_precision(flags.precision)
+    config = runpy.run_path(flags.config)["get_config"]()
+    for name in ("n_groups", "n_blocks", "n_feats"):
+        config.model[name] = getattr(flags, name) or config.model[name]
+    config.precision = flags.precision
+    rows: list[dict[str, Any]] = []
+    for dtype in flags.dtypes.split(","):
+        config.dtype = dtype
+        for which, batches in (("forward", flags.forward), ("step", flags.step)):
+            for batch in filter(None, batches.split(",")):
+                rows += compare(config, which, batch, flags)
+    print(f"{measure.device_name()}: {flags.config}, matrix products in {flags.precision} precision")
+    print(measure.table(COLUMNS, rows))
+    facts = {name: vars(flags)[name] for name in ("config", "precision", "form", "rounds")}
+    facts["model"] = config.model.to_dict()
+    print(measure.write(flags.name, facts | {"rows": rows}, folder=flags.output, note=flags.note))
+
+
+def compare(config: ConfigDict, which: str, batch: str, flags: Any) -> list[dict[str, Any]]:
+    """Return the rows of one pass on one batch."""
+    try:
+        n, side = map(int, batch.split("x"))
+    except ValueError:
+        raise InputError(f"--{which}: found {batch!r}, expected as in 4x48") from None
+    lr = measure.uint8(0, n, side, side, 3)
+    hr = measure.uint8(1, n, side * config.scale, side * config.scale, 3)
+    ways: dict[str, measure.Way] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    began = time.perf_counter()
+    ways["ours"], facts["ours"], operations = jax_way(config, which, lr, hr, flags.form)
+    ways["ours"]()
+    facts["ours"]["first s"] = time.perf_counter() - began
+    for name in ("PyTorch", "PyTorch compiled") if flags.compile else ("PyTorch",):
+        began = time.perf_counter()
+        try:
+            ways[name] = reference_way(config, which, lr, hr, compiles=name != "PyTorch")
+            ways[name]()
+            facts[name] = {"first s": time.perf_counter() - began, "MiB": torch_way.peak_mib(ways[name])}
+        except Exception as error:  # torch.compile needs a C++ compiler or Triton, and memory can run out
+            ways.pop(name, None)
+            facts[name] = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}
+            print(f"{name}, {which} {batch}: {facts[name]['error']}")
+    times = measure.interleave(ways, flags.rounds, warmups=1)
+    rows = []
+    for name, fact in facts.items():
+        row = {"pass": which, "batch": batch, "dtype": config.dtype, "way": name} | fact
+        if name in times:
+            row["ms"] = times[name] * 1e3
+            row["TFLOP/s"] = operations / times[name] / 1e12
+            row["× PyTorch"] = times["PyTorch"] / times[name] if "PyTorch" in times else None
+            if moved := row.pop("bytes", None):
+                row["GB/s"] = moved / times[name] / 1e9
+        rows.append(row)
+    ways.clear()
+    gc.collect()
+    return rows
+
+
+def jax_way(
+    config: ConfigDict, which: str, lr: np.ndarray, hr: np.ndarray, form: str
+) -> tuple[measure.Way, dict[str, Any], float]:
+    """Return a way of running ours, what its compiler says, and the operations of the network as ours computes it."""
+    network = dataclasses.replace(model_config(config), attention=form)
+    graph, values = parameters.split(MSNLAN(network, rngs=nnx.Rngs(0)))
+    if which == "forward":
+
+        def forward(values: parameters.Parameters, x: jax.Array) -> jax.Array:
+            model: Any = parameters.merge(graph, values)
+            return model(x)
+
+        arguments: tuple[Any, ...] = (values, jnp.asarray(lr, jnp.float32))
+        way, compiled, _ = measure.compiled_way(forward, *arguments)
+        return way, _facts(compiled), traced_flops(forward, *arguments)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    step = make_step(graph, config, mesh, Cut())
+    state = init_state(config, values)
+    batch = (jnp.asarray(lr), jnp.asarray(hr))
+    operations = traced_flops(step, state, (), batch)
+    # The state is given up to every step, so nothing of it may be shared.
+    state = jax.tree.map(jnp.copy, state)
+    compiled = step.lower(state, (), batch).compile()  # type: ignore[attr-defined]
+
+    def run() -> None:
+        nonlocal state
+        state, metrics = compiled(state, (), batch)
+        jax.block_until_ready((state, metrics))
+
+    return run, _facts(compiled), operations
+
+
+def _facts(compiled: Any) -> dict[str, Any]:
+    analysis = compiled.cost_analysis() or {}
+    return {"MiB": (measure.temporary_bytes(compiled) or 0) / 2**20, "bytes": analysis.get("bytes accessed")}
+
+
+def reference_way(
+    config: ConfigDict, which: str, lr: np.ndarray, hr: np.ndarray, *, compiles: bool
+) -> Callable[[], None]:
+    """Return a way of running the PyTorch reference."""
+    device = torch_way.torch_device()
+    network = torch_reference.MSNLAN(model_config(config)).to(device)
+    averaged = copy.deepcopy(network)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    average = [p for p in averaged.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(config.adam_b1, config.adam_b2))
+    run: Any = torch.compile(network) if compiles else network
+    x, y = (torch_way.pictures(array.astype(np.float32)) for array in (lr, hr))
+    is_autocast = config.dtype == "bfloat16"
+
+    def forward() -> None:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=is_autocast):
+            run(x)
+        torch_way.wait()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=is_autocast):
+            sr = run(x)
+        (sr.float() - y).abs().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, trained, 1 - config.ema_decay)
+        torch_way.wait()
+
+    return forward if which == "forward" else step
+
+
+if __name__ == "__main__":
+    measure.run(main)

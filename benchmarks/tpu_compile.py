@@ -1,0 +1,170 @@
+"""Compile the training step for TPUs that are not there, and report what the compiler says of it.
+
+`make tpu-compile ARGS="--config configs/x4.py --topology v5e:2x2"`, or with the packages of `.venv-tpu` at hand
+`python -m benchmarks.tpu_compile --config FILE [--topology v5e:16x16] [--set FIELD=VALUE ...] [--chip_batch 16]`.
+Memory is per chip. Cycles are the estimates of the compiler's scheduler, each loop's body counted as often as it runs;
+they are no measurement, and leave out waiting for memory that it does not foresee.
+"""
+
+import os
+
+# Before JAX is imported: there is no machine to ask what it is.
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
+import ast
+import dataclasses
+import runpy
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from benchmarks import hlo, measure
+from benchmarks.loader import Cut
+from msnlan_jax import command, model, parameters
+from msnlan_jax.errors import InputError
+from msnlan_jax.train_step import init_state, make_step
+from msnlan_jax.training_config import check_config, model_config
+
+SCOPES = {"attention": model.MSNLAB, "residual groups": model.ResidualGroup}
+NETWORK = "head, tail and joins"
+OPTIMISER = "optimiser and gradients' sum"
+
+
+def main() -> None:
+    """Compile, print a table, and write it."""
+    parser = command.Parser("benchmarks/tpu_compile.py", description=__doc__)
+    parser.add_argument("--config", default="configs/x4.py")
+    parser.add_argument("--topology", default="v5e:2x2", help="as in v5e:2x2, v5e:16x16, v5p:2x2x2")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the configuration")
+    parser.add_argument("--chip_batch", type=int, default=0, help="pictures on each chip, instead of the global batch")
+    parser.add_argument("--form", default="auto", help="of the attention")
+    parser.add_argument("--hlo", default="", help="file for the compiled program's text")
+    parser.add_argument("--output", default="", help="folder for the numbers")
+    flags = parser.parse_args()
+    result = report(flags)
+    print("\n".join(f"{name}: {value}" for name, value in result.items() if name != "cycles"))
+    if "cycles" in result:
+        total = sum(result["cycles"].values())
+        rows = [
+            {"region": name, "cycles": f"{n:,}", "share": f"{n / total:.0%}"} for name, n in result["cycles"].items()
+        ]
+        rows.append({"region": "all", "cycles": f"{total:,}", "share": "100%"})
+        print(measure.table(("region", "cycles", "share"), rows))
+    device = f"tpu-{flags.topology.split(':')[0]}-compiler"
+    name = f"{Path(flags.config).stem}-{flags.topology.replace(':', '-')}"
+    name += "".join(f"-{change.replace('=', '-')}" for change in flags.set)
+    print(measure.write(name, result, device=device, folder=flags.output))
+
+
+def report(flags: Any) -> dict[str, Any]:
+    """Return what the compiler says of the step."""
+    config = read_config(flags.config, flags.set)
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=flags.topology).devices
+    except Exception as error:
+        raise InputError(f"--topology: found {flags.topology!r}, expected one that libtpu knows: {error}") from None
+    if flags.chip_batch:
+        config.batch_size = flags.chip_batch * len(devices)
+    check_config(config, len(devices))
+    facts: dict[str, Any] = {
+        "config": flags.config,
+        "changes": flags.set,
+        "topology": flags.topology,
+        "chips": len(devices),
+        "pictures per chip": config.batch_size // len(devices),
+        "dtype": config.dtype,
+        "form": flags.form,
+    }
+    step, arguments = make_arguments(config, flags.form, devices)
+    facts["TFLOP per chip, as written"] = hlo.traced_flops(step, *arguments) / 1e12
+    lowered = step.lower(*arguments)
+    began = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        return facts | {"compiles": False, "error": str(error)[:2000]}
+    facts |= {"compiles": True, "compile seconds": time.perf_counter() - began}
+    memory = compiled.memory_analysis()
+    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    facts["GiB per chip"] = (kept + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes) / 2**30
+    facts["GiB of temporaries"] = memory.temp_size_in_bytes / 2**30
+    text = compiled.as_text()
+    if flags.hlo:
+        Path(flags.hlo).write_text(text)
+    return facts | {"collectives": hlo.collectives(text), "cycles": hlo.cycles_by(text, region)}
+
+
+def read_config(file: str, changes: list[str]) -> ConfigDict:
+    """Return a file's configuration with changes such as `dtype=bfloat16`."""
+    if not Path(file).is_file():
+        raise InputError(f"--config: found no file {file}")
+    config = runpy.run_path(file)["get_config"]()
+    for change in changes:
+        field, separator, value = change.partition("=")
+        if not separator:
+            raise InputError(f"--set: found {change!r}, expected FIELD=VALUE")
+        try:
+            config.update_from_flattened_dict({field: _literal(value)})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"--set: {change}: {error}") from None
+    return config
+
+
+def _literal(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def make_arguments(config: ConfigDict, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the real training step and shapes of its arguments, laid out over the devices as training does."""
+    mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+    graph, values = parameters.abstract_parameters(dataclasses.replace(model_config(config), attention=form))
+    state = jax.eval_shape(lambda values: init_state(config, values), values)
+
+    def shaped(tree: Any, spec: PartitionSpec) -> Any:
+        sharding = NamedSharding(mesh, spec)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    lr, hr = (
+        jax.ShapeDtypeStruct((config.batch_size, side, side, 3), jnp.uint8)
+        for side in (config.patch_size, config.scale * config.patch_size)
+    )
+    step = make_step(graph, config, mesh, Cut())
+    return step, (shaped(state, PartitionSpec()), (), shaped((lr, hr), PartitionSpec("data")))
+
+
+def region(op_name: str) -> str:
+    """Return the part of the step that an instruction comes from."""
+    for name in SCOPES:
+        if name.replace(" ", "_") in op_name:
+            return name
+    return NETWORK if "jvp" in op_name else OPTIMISER
+
+
+def name_scopes() -> None:
+    """Have every operation of the network's parts carry their names."""
+    for name, part in SCOPES.items():
+        part.__call__ = jax.named_scope(name.replace(" ", "_"))(part.__call__)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    name_scopes()
+    # The library takes the forms for the backend that it runs on, which here is not the one that is compiled for.
+    with mock.patch("jax.default_backend", return_value="tpu"):
+        measure.run(main)

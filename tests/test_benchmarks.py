@@ -1,0 +1,125 @@
+"""The benchmark programs run on tiny sizes, and what they count is counted rightly; no test looks at a time."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import hlo, measure
+
+PROGRAM = """HloModule step, is_scheduled=true
+
+%body (p: (f32[8,4])) -> (f32[8,4]) {
+  %p = (f32[8,4]{1,0}) parameter(0)
+  %f1 = f32[8,4]{1,0:T(8,128)} fusion(%p), kind=kLoop, calls=%c, metadata={op_name="jit(step)/jvp(attention)/exp"}, \
+backend_config={"estimated_cycles":"100"}
+  ROOT %t = (f32[8,4]{1,0}) tuple(%f1)
+}
+
+%cond (q: (f32[8,4])) -> pred[] {
+  %n = s32[]{:T(128)} constant(4)
+  ROOT %lt = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (a: f32[8,4]) -> f32[8,4] {
+  %a = f32[8,4]{1,0} parameter(0)
+  %w = (f32[8,4]{1,0}) while(%a), condition=%cond, body=%body, \
+backend_config={"known_trip_count":{"n":"16"},"estimated_cycles":"7"}
+  %r = (bf16[2,3]{1,0}, f32[5]{0}) all-reduce(%x, %y), replica_groups={}, to_apply=%add
+  ROOT %f2 = f32[8,4]{1,0} fusion(%w), kind=kLoop, calls=%c, metadata={op_name="jit(step)/add"}, \
+backend_config={"estimated_cycles":"30"}
+}
+"""
+
+
+def test_cycles_count_a_loop_as_often_as_it_runs():
+    def region(name):
+        return "attention" if "attention" in name else "rest"
+
+    assert hlo.cycles_by(PROGRAM, region) == {"rest": 30, "attention": 1600}
+    # As in programs for TPU: only the condition tells.
+    without = PROGRAM.replace('"known_trip_count":{"n":"16"},', "")
+    assert without != PROGRAM and hlo.cycles_by(without, region) == {"rest": 30, "attention": 400}
+
+
+def test_collectives_bytes():
+    assert hlo.collectives(PROGRAM) == {"all-reduce": {"count": 1, "bytes": 2 * 3 * 2 + 5 * 4}}
+
+
+def test_walk_reads_the_text_of_this_jax():
+    def loop(x):
+        return jax.lax.fori_loop(0, 5, lambda _, x: jnp.sin(x @ x), x)
+
+    text = jax.jit(loop).lower(jnp.ones((8, 8))).compile().as_text()
+    assert {times for instruction, times in hlo.walk(text) if instruction.op_name.endswith("/sin")} == {5}
+
+
+def test_traced_flops():
+    def function(a, kernel, x):
+        products = jax.lax.map(lambda row: row @ a, jnp.ones((3, 2, 4)))
+        image = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return products.sum() + image.sum()
+
+    shapes = (jnp.ones((4, 6)), jnp.ones((3, 3, 5, 7)), jnp.ones((2, 8, 8, 5)))
+    convolution = 2 * (2 * 8 * 8 * 7) * (3 * 3 * 5)
+    assert hlo.traced_flops(jax.jit(function), *shapes) == 3 * 2 * (2 * 6) * 4 + convolution
+    # The gradient of a convolution: one more for its input, one more for its kernel.
+    gradient = jax.grad(lambda kernel, x: function(shapes[0], kernel, x), argnums=(0, 1))
+    assert hlo.traced_flops(gradient, *shapes[1:]) >= 2 * convolution
+
+
+def test_interleave_takes_turns():
+    calls = []
+    ways = {name: lambda name=name: calls.append(name) for name in "ab"}
+    assert set(measure.interleave(ways, 2, warmups=1)) == {"a", "b"}
+    assert calls == ["a", "b"] * 3
+
+
+def test_table_and_result(tmp_path):
+    assert measure.table(("a", "b"), [{"a": 1.23456}]) == "| a | b |\n|---|---|\n| 1.23 | – |"
+    path = measure.write("x", {"rows": [1]}, folder=tmp_path, device="d", note="n")
+    found = json.loads(path.read_text())
+    assert found["rows"] == [1] and found["device"] == "d" and found["note"] == "n" and "jax" in found["versions"]
+
+
+def run(monkeypatch, main, *flags):
+    monkeypatch.setattr("sys.argv", ["program", *flags])
+    main()
+
+
+def test_attention(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    from benchmarks import attention
+
+    flags = ("--forms", "box", "--size", "8", "--n_feats", "4", "--rounds", "1", "--output", str(tmp_path))
+    run(monkeypatch, attention.main, *flags)
+    rows = json.loads((tmp_path / "attention.json").read_text())["rows"]
+    assert {(row["k"], row["pass"], row["way"]) for row in rows} == {
+        (k, which, way)
+        for k in ("3", "5", "7", "3+5+7")
+        for which in ("forward", "gradient")
+        for way in ("PyTorch", "box")
+    }
+    assert all(row["ms"] > 0 for row in rows)
+
+
+def test_network(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    from benchmarks import network
+
+    tiny = ("--n_groups", "2", "--n_blocks", "1", "--n_feats", "4", "--forward", "1x6", "--step", "2x6")
+    run(monkeypatch, network.main, *tiny, "--rounds", "1", "--output", str(tmp_path))
+    rows = json.loads((tmp_path / "network.json").read_text())["rows"]
+    assert [(row["pass"], row["way"]) for row in rows] == [
+        (which, way) for which in ("forward", "step") for way in ("ours", "PyTorch")
+    ]
+    assert all(row["ms"] > 0 and "error" not in row for row in rows)
+
+
+def test_whole_image_needs_sizes(monkeypatch, tmp_path):
+    from benchmarks import whole_image
+    from msnlan_jax.errors import InputError
+
+    with pytest.raises(InputError, match="found 'large', expected as in"):
+        run(monkeypatch, whole_image.main, "--sizes", "large", "--output", str(tmp_path))
