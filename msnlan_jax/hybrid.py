@@ -19,7 +19,7 @@ Residuals = tuple[Array, ...]
 def hybrid(
     query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
 ) -> Float[Array, "b h w c"]:
-    """Attend, one image at a time, as TPU compilers run out of fast memory on more; arguments as in `patch_attention`."""
+    """Attend, one image at a time: TPU compilers run out of fast memory on more. Arguments as in `patch_attention`."""
     return jax.lax.map(lambda image: _attend(*image, k), (query, key, value, gain, bias, presence))
 
 
