@@ -17,13 +17,13 @@ Residuals = tuple[Array, ...]
 
 
 def hybrid(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
 ) -> Float[Array, "b h w c"]:
     """Attend, one image at a time: TPU compilers run out of fast memory on more. Arguments as in `patch_attention`."""
-    return jax.lax.map(lambda image: _attend(*image, k), (query, key, value, gain, bias, presence))
+    return jax.lax.map(lambda image: _attend(*image, k, precision), (query, key, value, gain, bias, presence))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def _attend(
     query: Float[Array, "h w d"],
     key: Float[Array, "hk wk d"],
@@ -32,12 +32,29 @@ def _attend(
     bias: Float[Array, "hk wk"],
     presence: Float[Array, "h w"],
     k: int,
+    precision: str,
 ) -> Float[Array, "h w c"]:
     """Attend within one image; float32 result. The L×L' matrix is stored in the dtype of the inputs."""
-    return _forward(query, key, value, gain, bias, presence, k)[0]
+    return _forward(query, key, value, gain, bias, presence, k, precision)[0]
 
 
 def _forward(
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
+) -> tuple[Array, Residuals]:
+    with jax.default_matmul_precision(precision):
+        return _outputs(query, key, value, gain, bias, presence, k)
+
+
+def _backward(k: int, precision: str, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
+    # Gradients are traced when the caller's precision is no longer in force.
+    with jax.default_matmul_precision(precision):
+        return _gradients(k, residuals, cotangent)
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _outputs(
     query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
 ) -> tuple[Array, Residuals]:
     (h, w), dtype = query.shape[:2], query.dtype
@@ -52,7 +69,7 @@ def _forward(
     return _fold_columns(pasted.reshape(h, w, -1), k), (query, key, value, gain, exponentials, share)
 
 
-def _backward(k: int, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
+def _gradients(k: int, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
     query, key, value, gain, exponentials, share = residuals
     (h, w), (hk, wk), dtype = query.shape[:2], key.shape[:2], query.dtype
     weights = exponentials.astype(jnp.float32) * share
@@ -73,9 +90,6 @@ def _backward(k: int, residuals: Residuals, cotangent: Array) -> tuple[Array, ..
     d_key = _fold((d_patches * gain.reshape(-1, 1)).astype(dtype).reshape(hk, wk, -1), k)
     d_bias, d_presence = jnp.zeros((hk, wk)), jnp.zeros((h, w))
     return d_query.astype(dtype), d_key.astype(dtype), d_value.astype(value.dtype), d_gain, d_bias, d_presence
-
-
-_attend.defvjp(_forward, _backward)
 
 
 def _dot(a: Array, b: Array, axes: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Array:

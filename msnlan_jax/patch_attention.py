@@ -72,8 +72,7 @@ def patch_attention(
     if form not in implementations:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
     gain, bias, presence = _scaling(query, key, kernel_size, size)
-    with jax.default_matmul_precision(precision):
-        return implementations[form](query, key, value, gain, bias, presence, kernel_size)
+    return implementations[form](query, key, value, gain, bias, presence, kernel_size, precision)
 
 
 def choose_form(h: int, w: int, hk: int, wk: int) -> str:
@@ -119,7 +118,7 @@ def _patches(x: Float[Array, "h w c"], k: int) -> Float[Array, "h w kk c"]:
 
 
 def _unfold(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
 ) -> Float[Array, "b h w c"]:
     """Compute the definition, patch by patch, one image at a time: k² times the memory and arithmetic of `box`."""
     r = k // 2
@@ -145,4 +144,5 @@ def _unfold(
         )
 
     images = (query, key, value, gain, bias, presence)
-    return jax.lax.map(lambda image: jax.checkpoint(attend)(*image), images)
+    with jax.default_matmul_precision(precision):
+        return jax.lax.map(lambda image: jax.checkpoint(attend)(*image), images)

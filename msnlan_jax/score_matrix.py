@@ -22,10 +22,10 @@ Matrix = Float[Array, "h w hk wk"]
 
 
 def box(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
 ) -> Float[Array, "b h w c"]:
     """Attend; arguments as in `patch_attention`."""
-    return _attend(query, key, value, gain, bias, presence, k)
+    return _attend(query, key, value, gain, bias, presence, k, precision)
 
 
 def unfold_axis(x: Float[Array, "b h w c"], k: int, axis: int) -> Float[Array, "b h w kc"]:
@@ -125,7 +125,7 @@ def _paste(weights: Matrix, value: Array, k: int) -> Float[Array, "h w c"]:
     return jnp.einsum("hwxy,xyc->hwc", pasted, value, preferred_element_type=jnp.float32)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def _attend(
     query: Float[Array, "b h w d"],
     key: Float[Array, "b hk wk d"],
@@ -134,6 +134,7 @@ def _attend(
     bias: Float[Array, "b hk wk"],
     presence: Float[Array, "b h w"],
     k: int,
+    precision: str,
 ) -> Float[Array, "b h w c"]:
     def attend(image: tuple[Array, ...]) -> Array:
         query, key, value, gain, bias, presence = image
@@ -141,14 +142,15 @@ def _attend(
         return _paste(weights.astype(query.dtype), value, k)
 
     # One image at a time: its matrices stay in cache, and TPU compilers run out of fast memory on a batch of them.
-    return jax.lax.map(attend, (query, key, value, gain, bias, presence))
+    with jax.default_matmul_precision(precision):
+        return jax.lax.map(attend, (query, key, value, gain, bias, presence))
 
 
-def _attend_forward(query, key, value, gain, bias, presence, k):  # type: ignore[no-untyped-def]
+def _attend_forward(query, key, value, gain, bias, presence, k, precision):  # type: ignore[no-untyped-def]
     inputs = (query, key, value, gain, bias, presence)
     scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[1] * key.shape[2]
     if scores * query.dtype.itemsize > KEPT_BYTES:
-        return _attend(*inputs, k), (inputs, None)
+        return _attend(*inputs, k, precision), (inputs, None)
 
     def attend(image: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
         query, key, value, gain, bias, presence = image
@@ -158,11 +160,12 @@ def _attend_forward(query, key, value, gain, bias, presence, k):  # type: ignore
         kept = scores if weights.dtype == jnp.float32 else weights
         return _paste(weights, value, k), (kept, largest, total)
 
-    output, kept = jax.lax.map(attend, inputs)
+    with jax.default_matmul_precision(precision):
+        output, kept = jax.lax.map(attend, inputs)
     return output, (inputs, kept)
 
 
-def _attend_backward(k, residuals, cotangent):  # type: ignore[no-untyped-def]
+def _attend_backward(k, precision, residuals, cotangent):  # type: ignore[no-untyped-def]
     inputs, kept = residuals
 
     def gradients(image: tuple[tuple[Array, ...], tuple[Array, Array, Array] | None, Array]) -> tuple[Array, ...]:
@@ -188,7 +191,9 @@ def _attend_backward(k, residuals, cotangent):  # type: ignore[no-untyped-def]
             d_gain,
         )
 
-    d_query, d_key, d_value, d_gain = jax.lax.map(gradients, (inputs, kept, cotangent))
+    # Gradients are traced when the caller's precision is no longer in force.
+    with jax.default_matmul_precision(precision):
+        d_query, d_key, d_value, d_gain = jax.lax.map(gradients, (inputs, kept, cotangent))
     return d_query, d_key, d_value, d_gain, jnp.zeros_like(d_gain), jnp.zeros_like(inputs[-1])
 
 

@@ -23,6 +23,7 @@ def streamed(
     bias: Array,
     presence: Array,
     k: int,
+    precision: str,
     *,
     score_bytes: int,
 ) -> Float[Array, "b h w c"]:
@@ -36,11 +37,13 @@ def streamed(
         bias: what is added to them.
         presence: 0 for queries that are not there.
         k: patch side.
+        precision: of matrix products.
         score_bytes: about how large a band's scores against a block may be.
     """
     unfolded = [unfold_axis(x, k, axis=1) for x in (query, key, value)]
     attend = functools.partial(_attend, k=k, score_bytes=score_bytes)
-    pasted = jax.lax.map(lambda image: attend(*image), (*unfolded, gain, bias, presence))
+    with jax.default_matmul_precision(precision):
+        pasted = jax.lax.map(lambda image: attend(*image), (*unfolded, gain, bias, presence))
     return fold_axis(pasted, k, axis=1)
 
 

@@ -135,9 +135,11 @@ def test_equal_configurations_share_one_compilation():
     assert len(traced) == 1
 
 
+@pytest.mark.parametrize("form", ["unfold", "box", "hybrid", "streamed"])
 @pytest.mark.parametrize("precision", ["default", "highest"])
-def test_precision_reaches_every_product(precision):
-    graph, parameters = params.split(MSNLAN(MSNLANConfig(2, 16, 2, 1, precision=precision), rngs=nnx.Rngs(0)))
+def test_precision_reaches_every_product(precision, form):
+    config = MSNLANConfig(2, 16, 2, 1, precision=precision, attention=form)
+    graph, parameters = params.split(MSNLAN(config, rngs=nnx.Rngs(0)))
 
     def loss(parameters, x):
         return params.merge(graph, parameters)(x).sum()
