@@ -29,13 +29,17 @@ def main() -> None:
     for pairs in validation_sets.values():
         evaluation.check_pairs(pairs, config.scale)
     loader = make_loader(config, jax.process_index(), jax.process_count())
-    if jax.process_index() == 0:
-        files.prepare_output_dir(workdir, "--workdir")
-        for change in claim_workdir(workdir, config.to_dict()):
-            print(f"changed since the run began: {change}")
+    for change in distributed.on_first(lambda: prepare_workdir(config, workdir)) or []:
+        print(f"changed since the run began: {change}")
     steps = training.train(config, workdir, loader, validation_sets)
-    if steps == config.total_steps and jax.process_index() == 0:
+    if steps >= config.total_steps and jax.process_index() == 0:
         print(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {workdir}")
+
+
+def prepare_workdir(config: ConfigDict, workdir: str) -> list[str]:
+    """Make the folder, or check that the run in it is this one; return what has changed since it began."""
+    files.prepare_output_dir(workdir, "--workdir")
+    return claim_workdir(workdir, config.to_dict())
 
 
 def parse_flags() -> tuple[ConfigDict, str]:

@@ -1,4 +1,4 @@
-"""The networks that come with the package: 0.4 M parameters, for an hour or two on two CPU cores.
+"""Networks small enough to come with the package: 0.4 M parameters, for a few hours on two CPU cores.
 
 ×2 from scratch; ×3 and ×4 with `--config.scale=`, `--config.init_from=` the ×2 run and `--config.init_new_tail=True`.
 """

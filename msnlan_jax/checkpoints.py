@@ -86,6 +86,8 @@ class Checkpoints:
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
                 _check_fingerprints(restored)
+            except PermissionError as error:
+                raise InputError(f"{self._manager.directory}/{step}: cannot be read: {_reason(error)}") from None
             except Exception as error:  # a damaged checkpoint may raise anything
                 damaged[step] = _reason(error)
                 continue

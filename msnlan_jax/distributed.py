@@ -3,15 +3,18 @@
 import importlib.util
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 
 from msnlan_jax.errors import InputError
+
+T = TypeVar("T")
 
 
 def initialize(
@@ -40,6 +43,28 @@ def initialize(
         jax.distributed.initialize(*arguments)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"flags: the processes did not find each other: {error}") from None
+
+
+def on_first(task: Callable[[], T]) -> T | None:
+    """Do something in the job's first process only, and return its result there; what fails there ends all of them.
+
+    Raises:
+        InputError: what `task` raised, or in the other processes that it did.
+    """
+    result, error = None, None
+    if jax.process_index() == 0:
+        try:
+            result = task()
+        except (InputError, OSError) as raised:
+            error = raised
+    failed = error is not None
+    if jax.process_count() > 1:
+        failed = bool(multihost_utils.broadcast_one_to_all(failed))
+    if error is not None:
+        raise error
+    if failed:
+        raise InputError("the job's first process has found an error, and tells it")
+    return result
 
 
 def _in_cluster() -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from etils import epath
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from msnlan_jax.curves import draw_curves
@@ -46,8 +47,9 @@ class Monitor:
         self._steps += 1
 
     def has(self, step: int, name: str) -> bool:
-        """Whether the metrics hold a value of this name at this step."""
-        return self._is_first and any(line["step"] == step and name in line for line in self._metrics.lines)
+        """Whether the metrics hold a value of this name at this step; the same answer in every process."""
+        found = self._is_first and any(line["step"] == step and name in line for line in self._metrics.lines)
+        return found if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(found))
 
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Record a training line and the rate since the last one."""
@@ -99,7 +101,8 @@ def _event_writer(workdir: epath.Path, start: int) -> Any:
     """Return a writer of TensorBoard events, or None where the package that makes them is not installed."""
     try:
         from tensorboardX import SummaryWriter
-    except ImportError:
-        tqdm.write("no TensorBoard events: pip install tensorboardX")
+
+        return SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+    except ImportError as error:  # of tensorboardX itself, or of what it needs to write to gs://
+        tqdm.write(f"no TensorBoard events: {error}")
         return None
-    return SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)

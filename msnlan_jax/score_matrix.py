@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# A batch's attention weights are kept for the gradient up to this many bytes.
+# A batch's scores (in bfloat16, attention weights) are kept for the gradient up to this many bytes.
 KEPT_BYTES = 2 * 2**30
 _SMALLEST_WEIGHT = 1e-37
 

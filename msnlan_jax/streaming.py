@@ -63,7 +63,7 @@ def _attend(
     band_rows = min(h, max(1, score_bytes // (4 * w * wk * block_rows)))
     blocks = tuple(_split(x, block_rows) for x in (key, value, gain))
     # Rows that only fill up the last block are nowhere.
-    blocks += (_split(bias, block_rows, fill=-jnp.inf),)
+    blocks += (_split(bias, block_rows, fill=-1e30),)
 
     @jax.checkpoint
     def attend(band: tuple[Array, Array]) -> Array:

@@ -30,7 +30,8 @@ from msnlan_jax.warm_start import read_start
 def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validation_sets: Sets) -> int:
     """Train a network, or go on from the newest whole checkpoint in `workdir`.
 
-    SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint; the same call goes on from there.
+    SIGTERM, and Ctrl-C where there is one process, end the run after the step under way, with a checkpoint; the same
+    call goes on from there.
 
     Args:
         config: every field of `configs/base.py`.
@@ -58,10 +59,9 @@ def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validatio
         run.monitor.say(f"continuing after step {start} of {config.total_steps}, from {workdir}")
     try:
         with run.stop.listening():
-            # Only a process that is alone gives up a validation when it is asked to stop.
-            if start and jax.process_count() == 1 and _validates(config, start) and not run.monitor.has(start, "psnr"):
-                run.validate(start, validation_sets)
-            if start < config.total_steps:
+            is_due = start > 0 and _validates(config, start) and not run.monitor.has(start, "psnr")
+            is_stopping = is_due and not run.validate(start, validation_sets)
+            if start < config.total_steps and not is_stopping:
                 run.steps(start, make_step(graph, config, mesh, loader), loader, validation_sets, began)
     finally:
         run.monitor.close()
@@ -126,7 +126,8 @@ class _Run:
             self.checkpoints.save(step, self.state)
             return False
         except BaseException:
-            self.checkpoints.save(step, self.state)
+            if jax.process_count() == 1:  # the others would have to save too, and do not know
+                self.checkpoints.save(step, self.state)
             raise
         self.monitor.validation(step, values, strips)
         scores = ", ".join(f"{name[5:]} {value:.3f} dB" for name, value in values.items() if name.startswith("psnr/"))

@@ -65,7 +65,7 @@ def test_train_then_eval(tmp_path):
     }
     flags = [f"--config.{name}={value}" for name, value in changes.items()]
     out, _ = start(tmp_path, ROOT / "train.py", "--config", ROOT / "configs/quickstart.py", "--workdir", "run", *flags)
-    assert out.splitlines()[-1] == "finished 3 steps; checkpoints and metrics.jsonl are in run"
+    assert out.splitlines()[-1] == "finished 3 steps; checkpoints, metrics.jsonl and curves.png are in run"
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], "loss" in line, "psnr" in line) for line in lines] == [
         (2, True, False),
