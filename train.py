@@ -19,6 +19,8 @@ _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "Several hosts: 
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Several hosts: how many processes there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Several hosts: this process's number, from 0.")
 
+_WRONG_TYPES = {"int()": "a whole number", "to float": "a number", "boolean": "True or False"}  # what absl says of them
+
 
 def main() -> None:
     """Train as the flags say."""
@@ -52,12 +54,16 @@ def parse_flags() -> tuple[ConfigDict, str]:
         config, workdir = _CONFIG.value, _WORKDIR.value
         getattr(config, "scale", None)  # a file that could not be read raises only when it is looked at
     except (AttributeError, KeyError) as error:
-        hint = str(error).replace("\\n", " ").replace("\\", "").replace('"', "").strip("'")
         named = [match[1] for arg in sys.argv if (match := re.match(r"--?(config\.[\w.]+)", arg))]
-        field = next((name for name in named if name.split(".")[-1] in hint), ", ".join(named))
-        raise InputError(f"--{field}: found an unknown field: {hint}; configs/base.py lists them all") from None
+        unknown = next((field for field in named if f"'{field.split('.')[-1]}'" in str(error)), ", ".join(named))
+        meant = re.search(r"Did you mean \W*(\w+)", str(error))
+        hint = f"did you mean {meant[1]}? " if meant else ""
+        raise InputError(f"--{unknown}: found an unknown field; {hint}configs/base.py lists them all") from None
     except Exception as error:  # a configuration file is code, and may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+        for complaint, expected in _WRONG_TYPES.items():
+            if value := re.match(rf"flag (--[\w.]+)=(.*): .*{re.escape(complaint)}", reason):
+                raise InputError(f"{value[1]}: found {value[2]!r}, expected {expected}") from None
         raise InputError(f"flags: {reason}") from None
     if rest:
         raise InputError(f"flags: found {rest[0]!r}, expected only --flag=value")

@@ -15,7 +15,7 @@ from etils import epath
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers
 
-from msnlan_jax import parameters
+from msnlan_jax import distributed, parameters
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import MSNLANConfig
 from msnlan_jax.workdir import read_config
@@ -23,6 +23,7 @@ from msnlan_jax.workdir import read_config
 METRIC = "psnr"
 _FINGERPRINTS = "fingerprints"
 _DISK_FULL = "No space left on device"
+_NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")  # a file system or memory that may recover
 
 
 class Checkpoints:
@@ -73,23 +74,27 @@ class Checkpoints:
     def restore_latest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Return the newest whole checkpoint's step and state, laid out as `like`; None when there is none.
 
-        Damaged ones are passed over, moved aside, and told of on standard output.
+        Damaged ones are passed over, moved aside, and told of on standard output. In a job of several processes all
+        of them take the same: one that a single process cannot read is passed over by all.
 
         Raises:
-            InputError: when there are checkpoints and all of them are damaged.
+            InputError: when there are checkpoints and all of them are damaged, or one cannot be read at present.
         """
         items = {name: ocp.args.StandardRestore(item) for name, item in like.items()}
         items[_FINGERPRINTS] = ocp.args.JsonRestore()
         damaged: dict[int, str] = {}
         found = None
         for step in sorted(self._manager.all_steps(), reverse=True):
+            reason = None
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
                 _check_fingerprints(restored)
-            except PermissionError as error:
-                raise InputError(f"{self._manager.directory}/{step}: cannot be read: {_reason(error)}") from None
             except Exception as error:  # a damaged checkpoint may raise anything
-                damaged[step] = _reason(error)
+                reason = _reason(error)
+                if isinstance(error, PermissionError) or any(word in str(error) for word in _NOT_DAMAGE):
+                    raise InputError(f"{self._manager.directory}/{step}: cannot be read: {reason}") from None
+            if distributed.any_process(reason is not None):
+                damaged[step] = reason or "another process cannot read it"
                 continue
             found = step, {name: restored[name] for name in like}
             break

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TypeVar
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from msnlan_jax.errors import InputError
@@ -57,14 +58,19 @@ def on_first(task: Callable[[], T]) -> T | None:
             result = task()
         except (InputError, OSError) as raised:
             error = raised
-    failed = error is not None
-    if jax.process_count() > 1:
-        failed = bool(multihost_utils.broadcast_one_to_all(failed))
+    failed = any_process(error is not None)
     if error is not None:
         raise error
     if failed:
         raise InputError("the job's first process has found an error, and tells it")
     return result
+
+
+def any_process(condition: bool) -> bool:
+    """Whether a condition holds in any of the job's processes; each has to ask."""
+    if jax.process_count() == 1:
+        return condition
+    return bool(multihost_utils.process_allgather(np.asarray(condition)).any())
 
 
 def _in_cluster() -> bool:
@@ -85,7 +91,8 @@ class StopSignal:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take note of signals instead of dying of them; a second Ctrl-C interrupts at once."""
-        # With several processes, JAX's own service takes SIGTERM, and has all of them stop at one step.
+        # With several processes, JAX's own service takes SIGTERM, and has all of them stop at one step; Ctrl-C is
+        # passed on to it.
         signals = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._note) for number in signals}
         try:
@@ -97,8 +104,6 @@ class StopSignal:
     def reached(self, step: int) -> bool:
         """Whether to stop after `step`; with several processes, true on all of them at one step."""
         if jax.process_count() > 1:
-            if self._signal == signal.SIGINT:
-                raise KeyboardInterrupt
             return multihost_utils.reached_preemption_sync_point(step)
         return self.requested
 
@@ -111,3 +116,5 @@ class StopSignal:
         if self._signal == number == signal.SIGINT:
             raise KeyboardInterrupt
         self._signal = number
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)

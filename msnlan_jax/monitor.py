@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from etils import epath
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from msnlan_jax.curves import draw_curves
 from msnlan_jax.images import RGBPicture
 from msnlan_jax.metrics_log import MetricsLog
+from msnlan_jax.tensorboard import Events
 
 
 class Monitor:
@@ -34,7 +34,7 @@ class Monitor:
         if self._is_first:
             self._metrics = MetricsLog(self._workdir / "metrics.jsonl", start)
             self._timing = MetricsLog(self._workdir / "timing.jsonl", start)
-            self._events = _event_writer(self._workdir, start)
+            self._events = Events(self._workdir / "tensorboard", start, self.say)
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -70,10 +70,7 @@ class Monitor:
         self._write(step, values, {})
         if self._is_first:
             draw_curves(self._workdir / "curves.png", self._metrics.lines)
-            if self._events is not None:
-                for name, strip in strips.items():
-                    self._events.add_image(name, strip, step, dataformats="HWC")
-                self._events.flush()
+            self._events.pictures(step, strips)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -83,7 +80,7 @@ class Monitor:
     def close(self) -> None:
         """Finish the bar and the event file."""
         self._bar.close()
-        if self._is_first and self._events is not None:
+        if self._is_first:
             self._events.close()
 
     def _write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
@@ -92,17 +89,4 @@ class Monitor:
         for log, values in ((self._metrics, metrics), (self._timing, timing)):
             if values:
                 log.write(step, values)
-                if self._events is not None:
-                    for name, value in values.items():
-                        self._events.add_scalar(name, value, step)
-
-
-def _event_writer(workdir: epath.Path, start: int) -> Any:
-    """Return a writer of TensorBoard events, or None where the package that makes them is not installed."""
-    try:
-        from tensorboardX import SummaryWriter
-
-        return SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
-    except ImportError as error:  # of tensorboardX itself, or of what it needs to write to gs://
-        tqdm.write(f"no TensorBoard events: {error}")
-        return None
+                self._events.scalars(step, values)

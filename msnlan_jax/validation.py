@@ -68,5 +68,7 @@ def _gather(share: evaluation.DatasetScores, n_pictures: int) -> evaluation.Data
     mine = np.full((-(-n_pictures // jax.process_count()), 2), np.nan)
     for row, scores in enumerate(share.images.values()):
         mine[row] = scores.psnr, scores.ssim
-    rows = np.asarray(multihost_utils.process_allgather(mine)).transpose(1, 0, 2).reshape(-1, 2)[:n_pictures]
+    # Sent as the 4-byte words they consist of: JAX would round float64 to float32.
+    words = np.asarray(multihost_utils.process_allgather(mine.view(np.uint32)))
+    rows = words.view(np.float64).transpose(1, 0, 2).reshape(-1, 2)[:n_pictures]
     return evaluation.DatasetScores({str(i): Scores(float(psnr), float(ssim)) for i, (psnr, ssim) in enumerate(rows)})

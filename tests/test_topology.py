@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ if count > 1:
     distributed.initialize(address, count, index)
 from tests.samples import FakeLoader, experiment
 from tests.test_training import CONFIG
-config = experiment(**CONFIG | {"total_steps": steps, "eval_every": 100, "ema_decay": 0.9})
+config = experiment(**CONFIG | {"total_steps": steps, "eval_every": 1000, "ema_decay": 0.9, "learning_rate": 2e-4})
 training.validate = lambda *args, **kwargs: ({"psnr": 30.0}, {})
 training.train(config, workdir, FakeLoader(config, (index, count)), {})
 """
@@ -34,6 +36,7 @@ def start(workdir, steps, *, processes=1, devices=1):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "xla"),
     }
     return [
         subprocess.Popen(
@@ -54,28 +57,51 @@ def finish(jobs):
 
 
 def losses(workdir):
-    found = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    """Return step → loss of the lines that are complete."""
+    written = (workdir / "metrics.jsonl").read_text().rpartition("\n")[0]
+    found = [json.loads(line) for line in written.splitlines()]
     return {line["step"]: line["loss"] for line in found if "loss" in line}
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one")
-    finish(start(workdir, 6))
+    finish(start(workdir, 20))
     return losses(workdir)
 
 
 @pytest.mark.slow
 def test_a_checkpoint_of_one_topology_goes_on_in_another(one_device, tmp_path):
-    """Two steps on eight devices, two on two processes with four each, two on one device."""
-    finish(start(tmp_path, 2, devices=8))
-    outputs = finish(start(tmp_path, 4, processes=2, devices=4))
-    assert "continuing after step 2" in outputs[0]
+    """Eight steps on eight devices, eight on two processes with four each, four on one device."""
+    finish(start(tmp_path, 8, devices=8))
+    outputs = finish(start(tmp_path, 16, processes=2, devices=4))
+    assert "continuing after step 8" in outputs[0]
     assert "continuing" not in outputs[1]
-    finish(start(tmp_path, 6))
+    finish(start(tmp_path, 20))
     found = losses(tmp_path)
-    assert found.keys() == one_device.keys() == set(range(1, 7))
+    assert found.keys() == one_device.keys() == set(range(1, 21))
     np.testing.assert_allclose(list(found.values()), list(one_device.values()), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", [{"devices": 8}, {"processes": 2, "devices": 4}], ids=["8", "2x4"])
+def test_losses_do_not_depend_on_the_topology(one_device, tmp_path, topology):
+    finish(start(tmp_path, 20, **topology))
+    np.testing.assert_allclose(list(losses(tmp_path).values()), list(one_device.values()), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "ctrl-c"])
+def test_a_signal_to_one_process_stops_all_at_one_step(tmp_path, number):
+    jobs = start(tmp_path, 100_000, processes=2)
+    deadline = time.monotonic() + 600
+    while not (tmp_path / "metrics.jsonl").exists() or len(losses(tmp_path)) < 3:
+        assert all(job.poll() is None for job in jobs) and time.monotonic() < deadline
+        time.sleep(0.05)
+    jobs[1].send_signal(number)
+    assert "as asked; the same command goes on from there" in finish(jobs)[0]
+    last = max(losses(tmp_path))
+    assert (tmp_path / "checkpoints" / str(last)).is_dir()
 
 
 def test_each_device_sees_its_own_pictures_only():

@@ -1,0 +1,69 @@
+"""TensorBoard events of a run: a convenience, so that what goes wrong with them is said once and ends nothing."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils import epath
+
+from msnlan_jax.images import RGBPicture
+
+
+class Events:
+    """Writes scalars and pictures, each handed to the file system before the call returns.
+
+    Args:
+        folder: where the event file goes, local or remote.
+        start: step after which the run goes on; what an earlier part of it has written for later steps is hidden.
+        say: told once why there are no events, or no more of them.
+    """
+
+    def __init__(self, folder: epath.PathLike, start: int, say: Callable[[str], None]):
+        self._say = say
+        self._writer: Any = None
+        try:
+            from tensorboardX import event_file_writer
+
+            epath.Path(folder).mkdir(parents=True, exist_ok=True)
+            self._writer = event_file_writer.EventsWriter(str(epath.Path(folder) / "events"))
+        except (ImportError, OSError) as error:  # of tensorboardX itself, or of what it needs to write to gs://
+            self._give_up(error)
+        if start:
+            self._write(start + 1, session_log={"status": 1})  # 1: a session starts
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers; those that are not finite are left out."""
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._write(step, summary={"value": [{"tag": name, "simple_value": value}]})
+
+    def pictures(self, step: int, strips: Mapping[str, RGBPicture]) -> None:
+        """Write pictures, each under its name."""
+        if self._writer is not None:
+            from tensorboardX import summary
+
+            for name, strip in strips.items():
+                self._write(step, summary=summary.image(name, strip, dataformats="HWC"))
+
+    def close(self) -> None:
+        """Finish the event file."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # every event has been written
+                self._writer.close()
+
+    def _write(self, step: int, **content: Any) -> None:
+        if self._writer is not None:
+            from tensorboardX.proto import event_pb2
+
+            try:
+                self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+                self._writer.flush()
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.close()
+        self._writer = None
+        self._say(f"no TensorBoard events from here on: {error}")
