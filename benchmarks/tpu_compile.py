@@ -2,6 +2,7 @@
 
 `make tpu-compile ARGS="--config configs/x4.py --topology v5e:2x2"`, or with the packages of `.venv-tpu` at hand
 `python -m benchmarks.tpu_compile --config FILE [--topology v5e:16x16] [--set FIELD=VALUE ...] [--chip_batch 16]`.
+`--operator 7` compiles the attention alone, forward and gradient.
 Memory is per chip. Cycles are the estimates of the compiler's scheduler, each loop's body counted as often as it runs;
 they are no measurement, and leave out waiting for memory that it does not foresee.
 """
@@ -36,6 +37,7 @@ from benchmarks import hlo, measure
 from benchmarks.loader import Cut
 from msnlan_jax import command, model, parameters
 from msnlan_jax.errors import InputError
+from msnlan_jax.patch_attention import patch_attention
 from msnlan_jax.train_step import init_state, make_step
 from msnlan_jax.training_config import check_config, model_config
 
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the configuration")
     parser.add_argument("--chip_batch", type=int, default=0, help="pictures on each chip, instead of the global batch")
     parser.add_argument("--form", default="auto", help="of the attention")
+    parser.add_argument("--operator", type=int, default=0, metavar="K", help="only the attention of K×K patches")
     parser.add_argument("--hlo", default="", help="file for the compiled program's text")
     parser.add_argument("--output", default="", help="folder for the numbers")
     flags = parser.parse_args()
@@ -66,6 +69,7 @@ def main() -> None:
         print(measure.table(("region", "cycles", "share"), rows))
     device = f"tpu-{flags.topology.split(':')[0]}-compiler"
     name = f"{Path(flags.config).stem}-{flags.topology.replace(':', '-')}"
+    name += f"-operator-{flags.operator}" if flags.operator else ""
     name += "".join(f"-{change.replace('=', '-')}" for change in flags.set)
     print(measure.write(name, result, device=device, folder=flags.output))
 
@@ -89,7 +93,11 @@ def report(flags: Any) -> dict[str, Any]:
         "dtype": config.dtype,
         "form": flags.form,
     }
-    step, arguments = make_arguments(config, flags.form, devices)
+    if flags.operator:
+        facts["operator"] = f"{flags.operator}×{flags.operator} patches, forward and gradient"
+        step, arguments = make_operator(config, flags.operator, flags.form, devices)
+    else:
+        step, arguments = make_step_arguments(config, flags.form, devices)
     facts["TFLOP per chip, as written"] = hlo.traced_flops(step, *arguments) / 1e12
     lowered = step.lower(*arguments)
     began = time.perf_counter()
@@ -131,7 +139,7 @@ def _literal(value: str) -> Any:
         return value
 
 
-def make_arguments(config: ConfigDict, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+def make_step_arguments(config: ConfigDict, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the real training step and shapes of its arguments, laid out over the devices as training does."""
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     graph, values = parameters.abstract_parameters(dataclasses.replace(model_config(config), attention=form))
@@ -147,6 +155,21 @@ def make_arguments(config: ConfigDict, form: str, devices: Any) -> tuple[Any, tu
     )
     step = make_step(graph, config, mesh, Cut())
     return step, (shaped(state, PartitionSpec()), (), shaped((lr, hr), PartitionSpec("data")))
+
+
+def make_operator(config: ConfigDict, k: int, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the attention operator with its gradient, and shapes of query, key and value on the first chip."""
+    batch, side, channels = config.batch_size // len(devices), config.patch_size, config.model.n_feats
+    on_chip = jax.sharding.SingleDeviceSharding(devices[0])
+
+    def loss(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.sin(patch_attention(query, key, value, k, form=form, precision=config.precision)))
+
+    arguments = [
+        jax.ShapeDtypeStruct((batch, grid, grid, n), config.dtype, sharding=on_chip)
+        for grid, n in ((side, channels // 2), (side + k - 3, channels // 2), (side + k - 3, channels))
+    ]
+    return jax.jit(jax.value_and_grad(jax.named_scope("attention")(loss), argnums=(0, 1, 2))), tuple(arguments)
 
 
 def region(op_name: str) -> str:
