@@ -110,7 +110,7 @@ def plan(
             reason = f"whole, {w}×{h} would take about {hours:.0f} h; inference 'whole' insists"
         inference, note = "tile", f"in tiles of {tile[1]}×{tile[0]} pixels, as {reason}"
     array = CHOP_ARRAYS[config.scale][-1] if inference == "chop" else (bucket(tile[0]), bucket(tile[1]))
-    score_bytes, needed = _fit(config, (h, w), array, TILE_BATCH, limit)
+    score_bytes, needed = _fit(config, (h, w), array, 1 if tile == (h, w) else TILE_BATCH, limit)
     if needed > limit:
         raise _too_large(needed, limit, h, w)
     return Plan(inference, score_bytes, note)
@@ -199,4 +199,4 @@ def _too_large(needed: float, limit: float, h: int, w: int) -> InputError:
 
 
 def _gb(count: float) -> str:
-    return f"{count / GB:.1f}"
+    return f"{count / GB:.1f}" if count >= GB else f"{count / GB:.2g}"

@@ -73,7 +73,8 @@ def patch_attention(
     if kernel_size % 2 != 1:
         raise InputError(f"kernel_size: found {kernel_size}, expected an odd number")
     if form == "auto":
-        form = choose_form(*query.shape[1:3], *key.shape[1:3], score_bytes=score_bytes)
+        (h, w), (hk, wk) = query.shape[1:3], key.shape[1:3]
+        form = choose_form(h, w, hk, wk, score_bytes)
     implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": hybrid.hybrid}
     implementations["streamed"] = functools.partial(
         streaming.streamed, score_bytes=limit_scores(score_bytes), report=report_bands
