@@ -21,8 +21,8 @@ GB = 10**9
 TILE_BATCH = 4
 # Of the memory that is free, so much is taken if nobody says.
 _SHARE = 0.8
-# Python, JAX and compiled programs, in the memory of a machine without accelerator.
-_PROGRAM_BYTES = {"cpu": 0.5 * GB}
+# Python and JAX, and compiling each residual block, in the memory of a machine without accelerator.
+_PROGRAM_BYTES = {"cpu": (0.45 * GB, 0.005 * GB)}
 # Bytes an output pixel: blended sum and weight, their quotient, clipped, rounded, uint8, and a temporary.
 _OUTPUT_BYTES = 64
 # float32 feature maps of C channels alive at once, in units of LR pixels: around the attention, or in the tail, where a
@@ -131,7 +131,8 @@ def estimate_bytes(
     features = 4 * config.n_feats * math.prod(array) * max(_FEATURE_MAPS, _TAIL_MAPS * config.scale**2)
     scores = working_bytes(*array, max(KERNEL_SIZES), score_bytes)
     result = _OUTPUT_BYTES * config.scale**2 * math.prod(size)
-    return _PROGRAM_BYTES.get(jax.default_backend(), 0) + batch * features + scores + result
+    fixed, each = _PROGRAM_BYTES.get(jax.default_backend(), (0, 0))
+    return fixed + each * config.n_groups * config.n_blocks + batch * features + scores + result
 
 
 def estimate_seconds(config: MSNLANConfig, h: int, w: int) -> float:

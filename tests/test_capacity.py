@@ -115,7 +115,7 @@ def test_most_of_the_accelerators_memory_is_taken(monkeypatch):
         def memory_stats(self):
             return {"bytes_limit": 1000}
 
-    assert 0 < capacity._free_bytes()
+    assert capacity._free_bytes() > 0
     assert capacity.limit_bytes(2.5) == 2.5 * GB
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     assert capacity.limit_bytes(None) == 800
