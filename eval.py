@@ -7,7 +7,18 @@ from typing import Any
 from etils import epath
 
 from data import folders, photos
-from msnlan_jax import benchmark, bundled, command, comparison, evaluation, inference, metrics, report
+from msnlan_jax import (
+    benchmark,
+    bundled,
+    capacity,
+    command,
+    comparison,
+    evaluation,
+    inference,
+    metrics,
+    programs,
+    report,
+)
 from msnlan_jax.files import prepare_output_dir
 from msnlan_jax.images import list_images
 from msnlan_jax.model import MSNLAN
@@ -29,6 +40,7 @@ def parse_flags() -> argparse.Namespace:
     run.add_argument("--inference", choices=inference.INFERENCE_MODES, default="whole", help="whole by default")
     run.add_argument("--tile_size", type=int, default=inference.TILE_SIZE, help="LR pixels (%(default)s)")
     run.add_argument("--tile_overlap", type=int, default=inference.TILE_OVERLAP, help="LR pixels (%(default)s)")
+    capacity.add_memory_limit(run)
     run.add_argument("--self_ensemble", action="store_true", help="average over the 8 flips and transposes")
     scores = parser.add_argument_group("how pictures are scored; by default as papers do")
     scores.add_argument("--channel", choices=metrics.CHANNELS, default="y", help="luma, or all three (%(default)s)")
@@ -66,7 +78,7 @@ def main() -> None:
     result, details, output = score(flags)
     print("\n" + report.write(output, result, **details))
     if not flags.sr_dir:
-        print(f"programs compiled for pictures: {inference.compilations()}")
+        print(f"programs compiled for pictures: {programs.compilations()}")
     print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 
@@ -98,9 +110,11 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     for pairs in datasets.values():
         evaluation.check_pairs(pairs, scale, protocol.cut)
     output = prepare_output_dir(flags.output or f"runs/eval-x{scale}", "--output")
-    options = {"inference": flags.inference, "self_ensemble": flags.self_ensemble}
+    options: dict[str, Any] = {"inference": flags.inference, "self_ensemble": flags.self_ensemble}
     if flags.inference == "tile":
         options |= {"tile_size": flags.tile_size, "tile_overlap": flags.tile_overlap}
+    if flags.memory_limit is not None:
+        options["memory_limit"] = flags.memory_limit
     method = "bicubic" if weights == "bicubic" else "MSNLAN"
     save_to = output if flags.save_images else None
     outcome = benchmark.score_network(model, method, datasets, protocol, options=options, save_to=save_to, **common)

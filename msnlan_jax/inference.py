@@ -4,52 +4,36 @@ Everything here takes and gives NumPy arrays of one picture. `upscale` is the pu
 without rounding.
 """
 
+import contextlib
+import dataclasses
 import functools
 import itertools
 import logging
-import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from msnlan_jax import parameters
+from msnlan_jax import capacity, parameters, programs, streaming
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import Picture, to_rgb
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN
-from msnlan_jax.patch_attention import working_bytes
+from msnlan_jax.patch_attention import count_bands
+from msnlan_jax.programs import CHOP_ARRAYS, Forward, make_forward
 from msnlan_jax.resize import imresize
 
 INFERENCE_MODES = ("whole", "chop", "tile")
 CHOP_SHAVE = 10
 TILE_SIZE = 64
 TILE_OVERLAP = 16
-_TILE_BATCH = 4
-# Arrays in which the chop's tiles are run, by scale, smallest first. Pictures of the common sizes, 481×321 or 512×512,
-# are cut into tiles that fill the first two almost or the third; the last holds any tile below the chop's limit that is
-# not very long. Larger steps would waste attention, which costs with the square of the area.
-CHOP_ARRAYS = {
-    2: ((40, 56), (56, 40), (56, 56), (72, 72)),
-    3: ((48, 64), (64, 48), (64, 64), (72, 72)),
-    4: ((40, 48), (48, 40), (56, 56), (72, 72)),
-}
-# An array of the chop's this many times as large as need be is taken rather than another.
-_REUSE_CHOP = 2.0
-# A program for an array this many times as large is taken rather than compiling another.
-_REUSE = 1.35
-# Array sizes for which there are programs, by network and batch size.
-_ARRAYS: dict[tuple[nnx.GraphDef, int], list[tuple[int, int]]] = {}
-_SLOW_PIXELS = 256 * 256
+# Bands are reported of pictures that take longer than so many seconds: JAX does not cache programs that report.
+_REPORTED_SECONDS = 30.0
 _LOG = logging.getLogger(__name__)
 _GRAY = np.array([0.299, 0.587, 0.114])
 
 Image = Float[np.ndarray, "_h _w 3"]
-Batch = Float[np.ndarray, "_b _h _w 3"]
-Forward = Callable[[Batch], Batch]
-ArraySize = tuple[int, int]
+Progress = Callable[[int, int], None]
 
 
 def upscale(
@@ -60,6 +44,9 @@ def upscale(
     self_ensemble: bool = False,
     tile_size: int = TILE_SIZE,
     tile_overlap: int = TILE_OVERLAP,
+    memory_limit: float | None = None,
+    progress: Progress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Picture:
     """Enlarge a picture of any size from 1×1 up.
 
@@ -67,16 +54,21 @@ def upscale(
         model: from `load_model`, or any module with `scale` that maps `[B,H,W,3]` to `[B,sH,sW,3]`, 0..255.
         image: uint8 0..255: `[H,W]` or `[H,W,1]` gray, `[H,W,2]` gray + alpha, `[H,W,3]` RGB, `[H,W,4]` RGB + alpha.
         inference: "whole", or tiled: "chop" (the released geometry) or "tile" (regular, blended). Attention sees only
-            its tile, so tiling changes the numbers.
+            its tile, so tiling changes the numbers. "auto" is whole, but in tiles where that would take hours.
         self_ensemble: average over the 8 flips and transposes.
         tile_size: side of a tile in LR pixels, for "tile".
         tile_overlap: LR pixels that neighbouring tiles share, for "tile".
+        memory_limit: GB that may be taken, by estimate; None for most of what is free. A whole picture that cannot be
+            run in so little is run in tiles.
+        progress: called with how many parts are done, and of how many: tiles, or bands of a whole picture that takes
+            half a minute or more.
+        on_note: called with what is not as asked for, in a line; by default a warning is logged.
 
     Returns:
         uint8 0..255, s times as high and wide, the same kind of channels. Alpha is enlarged bicubically.
 
     Raises:
-        InputError: on an array that is no such picture, or an unknown mode or tile geometry.
+        InputError: on an array that is no such picture, an unknown mode or tile geometry, or too little memory.
 
     Source: SPEC.md §5.
     """
@@ -92,6 +84,9 @@ def upscale(
         self_ensemble=self_ensemble,
         tile_size=tile_size,
         tile_overlap=tile_overlap,
+        memory_limit=memory_limit,
+        progress=progress,
+        on_note=on_note,
     )
     channels = 0 if image.ndim == 2 else image.shape[2]
     colours = sr if channels >= 3 else (sr @ _GRAY)[:, :, None]
@@ -109,36 +104,82 @@ def predict(
     self_ensemble: bool = False,
     tile_size: int = TILE_SIZE,
     tile_overlap: int = TILE_OVERLAP,
+    memory_limit: float | None = None,
+    progress: Progress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Image:
     """Enlarge an RGB picture, float 0..255 in and out, neither clipped nor rounded; see `upscale`."""
-    check_options(inference, tile_size, tile_overlap)
-    scale = _scale(model)
-    forward = make_forward(model, CHOP_ARRAYS.get(scale, ()) if inference == "chop" else ())
-    if inference == "whole":
-        _check_size(model, *lr.shape[:2])
-        run: Callable[[Image], Image] = functools.partial(_whole, forward)
-    elif inference == "chop":
-        run = functools.partial(_chop, forward, scale=scale)
+    check_options(inference, tile_size, tile_overlap, memory_limit)
+    turns = list(itertools.product((False, True), repeat=3)) if self_ensemble else [(False, False, False)]
+    h, w = lr.shape[:2]
+    plan = capacity.plan(
+        model, h, w, inference=inference, tile_size=tile_size, memory_limit=memory_limit, runs=len(turns)
+    )
+    if plan.note:
+        (on_note or _warn_once)(plan.note)
+    scale, reports = _scale(model), False
+    if isinstance(model, MSNLAN):
+        seconds = len(turns) * capacity.estimate_seconds(model.config, h, w)
+        reports = progress is not None and plan.inference == "whole" and seconds >= _REPORTED_SECONDS
+        model = programs.reconfigured(model, score_bytes=plan.score_bytes, report_bands=reports)
+        reports = reports and _bands(model, h, w) > 0
+    forward = make_forward(model, CHOP_ARRAYS.get(scale, ()) if plan.inference == "chop" else ())
+    run: Callable[..., Image]
+    parts: Callable[[int, int], int]
+    if plan.inference == "whole":
+        run, parts = functools.partial(_whole, forward), functools.partial(_bands, model) if reports else lambda h, w: 1
+    elif plan.inference == "chop":
+        run, parts = functools.partial(_chop, forward, scale=scale), functools.partial(_chop_parts, scale=scale)
     else:
         run = functools.partial(_tile, forward, scale=scale, size=tile_size, overlap=tile_overlap)
-    if not self_ensemble:
-        return run(lr)
-    outputs = []
-    for transpose, flip_rows, flip_columns in itertools.product((False, True), repeat=3):
-        turned = lr.transpose(1, 0, 2) if transpose else lr
-        turned = np.ascontiguousarray(turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
-        output = run(turned)[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-        outputs.append(output.transpose(1, 0, 2) if transpose else output)
-    return np.mean(outputs, axis=0)
+        parts = functools.partial(_tile_parts, size=tile_size, overlap=tile_overlap)
+    total = sum(parts(*((w, h) if transpose else (h, w))) for transpose, _, _ in turns)
+    count = _Counter(progress, total)
+    with streaming.listening(count) if reports else contextlib.nullcontext():
+        run = functools.partial(run, count=_Counter(None, 0) if reports else count)
+        if not self_ensemble:
+            return run(lr)
+        result = np.zeros((h * scale, w * scale, 3), np.float32)
+        for transpose, flip_rows, flip_columns in turns:
+            turned = lr.transpose(1, 0, 2) if transpose else lr
+            turned = np.ascontiguousarray(turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
+            output = run(turned)[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+            result += output.transpose(1, 0, 2) if transpose else output
+    return result / np.float32(len(turns))
 
 
-def check_options(inference: str, tile_size: int = TILE_SIZE, tile_overlap: int = TILE_OVERLAP) -> None:
-    """Refuse an unknown mode or an impossible tile geometry.
+@dataclasses.dataclass
+class _Counter:
+    """Counts parts as they are done, and tells of it."""
+
+    progress: Progress | None
+    total: int
+    done: int = 0
+
+    def __call__(self, parts: int = 1) -> None:
+        self.done += parts
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+@functools.cache
+def _warn_once(note: str) -> None:
+    _LOG.warning(note)
+
+
+def check_options(
+    inference: str,
+    tile_size: int = TILE_SIZE,
+    tile_overlap: int = TILE_OVERLAP,
+    memory_limit: float | None = None,
+) -> None:
+    """Refuse an unknown mode, or an impossible tile geometry or memory limit.
 
     Raises:
         InputError: saying what was found and what was expected.
     """
-    if inference not in INFERENCE_MODES:
+    capacity.check_memory_limit(memory_limit)
+    if inference not in ("auto", *INFERENCE_MODES):
         raise InputError(f"inference: found {inference!r}, expected one of {', '.join(INFERENCE_MODES)}")
     if tile_size < 1 or not 0 <= tile_overlap <= tile_size // 2:
         raise InputError(
@@ -146,107 +187,57 @@ def check_options(inference: str, tile_size: int = TILE_SIZE, tile_overlap: int 
         )
 
 
-def make_forward(model: nnx.Module, arrays: Sequence[ArraySize] = ()) -> Forward:
-    """Return a model as a compiled function of NumPy batches; equal models and shapes share a compilation.
-
-    MSNLAN runs pictures of similar sizes in one program: they are padded to the next of a few sizes, without changing
-    the result.
-
-    Args:
-        model: the network.
-        arrays: sizes to pad to before others, smallest first.
-    """
-    graph, values = parameters.split(model)
-
-    def forward(batch: Batch) -> Batch:
-        if not isinstance(model, MSNLAN):
-            return np.asarray(_apply(graph, values, batch))
-        n, h, w = batch.shape[:3]
-        array_h, array_w = _array_size(arrays, _ARRAYS.setdefault((graph, n), []), h, w)
-        padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
-        sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
-        return np.asarray(_apply(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
-
-    return forward
-
-
-def _array_size(ready: Sequence[ArraySize], made: list[ArraySize], h: int, w: int) -> ArraySize:
-    """Return the size of the array in which to run h×w pixels: one of those `ready`, else of those `made`, if it is not
-    much too large; else the next bucket, which is then `made` too."""
-    own = bucket(h), bucket(w)
-
-    def fitting(sizes: Sequence[ArraySize], reuse: float) -> list[ArraySize]:
-        return [size for size in sizes if size[0] >= h and size[1] >= w and math.prod(size) <= reuse * math.prod(own)]
-
-    if not (sizes := fitting(ready, _REUSE_CHOP) or fitting(made, _REUSE)):
-        made.append(own)
-    return min(sizes, key=math.prod, default=own)
-
-
-def bucket(size: int) -> int:
-    """Return the side to which a picture's side is padded: a multiple of 16, above 256 at most an eighth more."""
-    step = max(16, 2 ** ((size - 1).bit_length() - 4))
-    return -(-size // step) * step
-
-
-def compilations() -> int:
-    """How many programs this process has compiled for pictures so far."""
-    return _apply._cache_size()  # type: ignore[attr-defined]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(graph: nnx.GraphDef, values: parameters.Parameters, *arguments: Array) -> Array:
-    return parameters.merge(graph, values)(*arguments)  # type: ignore[operator]
-
-
-def _check_size(model: nnx.Module, h: int, w: int) -> None:
-    """Refuse a picture whose attention cannot fit, and warn of one that takes long, before time is spent on it."""
-    if not isinstance(model, MSNLAN):
-        return
-    needed = working_bytes(h, w, max(KERNEL_SIZES))
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() or {}
-    available = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > 0.9 * available:
-        raise InputError(
-            f"inference: a whole picture of {h}×{w} pixels needs about {needed / 2**30:.0f} GiB, found "
-            f"{available / 2**30:.0f} GiB; expected inference 'tile' or 'chop' for one so large"
-        )
-    if h * w > _SLOW_PIXELS:
-        _LOG.warning(
-            "a whole picture of %d×%d pixels compares each with every other; inference 'tile' is about %d times faster",
-            h,
-            w,
-            round(h * w / TILE_SIZE**2),
-        )
-
-
 def _scale(model: nnx.Module) -> int:
     return model.scale  # type: ignore[attr-defined]
 
 
-def _whole(forward: Forward, lr: Image) -> Image:
-    return forward(lr[None])[0]
+def _whole(forward: Forward, lr: Image, count: Callable[[int], None]) -> Image:
+    result = forward(lr[None])[0]
+    count(1)
+    return result
 
 
-def _chop(forward: Forward, lr: Image, scale: int) -> Image:
+def _bands(model: nnx.Module, h: int, w: int) -> int:
+    """In how many bands the attention of a whole picture is streamed."""
+    assert isinstance(model, MSNLAN)
+    config, array = model.config, programs.padded_size(parameters.split(model)[0], 1, h, w)
+    return sum(count_bands(*array, k, form=config.attention, score_bytes=config.score_bytes) for k in KERNEL_SIZES)
+
+
+def _chop_tile(h: int, w: int, scale: int) -> tuple[int, int]:
+    """Return the size of the corners into which h×w pixels are cut."""
+    # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
+    tile_h, tile_w = (side // 2 + CHOP_SHAVE for side in (h, w))
+    return tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
+
+
+def _chop_parts(h: int, w: int, scale: int) -> int:
+    """Return in how many tiles h×w pixels are run."""
+    tile_h, tile_w = _chop_tile(h, w, scale)
+    if tile_h > h or tile_w > w:
+        return 1
+    return 4 if tile_h * tile_w < _chop_limit(scale) else 4 * _chop_parts(tile_h, tile_w, scale)
+
+
+def _chop_limit(scale: int) -> int:
+    return 3600 if scale == 4 else 4000
+
+
+def _chop(forward: Forward, lr: Image, scale: int, count: Callable[[int], None]) -> Image:
     """Cut into four overlapping corners, and those again until they are small; stitch at the halves (SPEC.md §5)."""
     h, w = lr.shape[:2]
-    limit = 3600 if scale == 4 else 4000
-    half_h, half_w = h // 2, w // 2
-    # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
-    tile_h, tile_w = (half + CHOP_SHAVE for half in (half_h, half_w))
-    tile_h, tile_w = (size + scale - size % scale for size in (tile_h, tile_w))
+    tile_h, tile_w = _chop_tile(h, w, scale)
     if tile_h > h or tile_w > w:
         # The released code breaks here.
-        return _whole(forward, lr)
+        return _whole(forward, lr, count)
     top, bottom, left, right = slice(0, tile_h), slice(h - tile_h, h), slice(0, tile_w), slice(w - tile_w, w)
     corners = [lr[rows, columns] for rows in (top, bottom) for columns in (left, right)]
-    if tile_h * tile_w < limit:
+    if tile_h * tile_w < _chop_limit(scale):
         tiles = list(forward(np.stack(corners)))
+        count(4)
     else:
-        tiles = [_chop(forward, corner, scale) for corner in corners]
-    out_h, out_w = half_h * scale, half_w * scale
+        tiles = [_chop(forward, corner, scale, count) for corner in corners]
+    out_h, out_w = h // 2 * scale, w // 2 * scale
     rows = [tiles[i][:out_h] if i < 2 else tiles[i][tile_h * scale - (h * scale - out_h) :] for i in range(4)]
     halves = [
         tile[:, :out_w] if i % 2 == 0 else tile[:, tile_w * scale - (w * scale - out_w) :]
@@ -255,7 +246,11 @@ def _chop(forward: Forward, lr: Image, scale: int) -> Image:
     return np.concatenate([np.concatenate(halves[:2], axis=1), np.concatenate(halves[2:], axis=1)])
 
 
-def _tile(forward: Forward, lr: Image, scale: int, size: int, overlap: int) -> Image:
+def _tile_parts(h: int, w: int, size: int, overlap: int) -> int:
+    return len(_starts(h, min(size, h), overlap)) * len(_starts(w, min(size, w), overlap))
+
+
+def _tile(forward: Forward, lr: Image, scale: int, size: int, overlap: int, count: Callable[[int], None]) -> Image:
     """Cover with equal tiles (one compilation), blended linearly where they overlap."""
     h, w = lr.shape[:2]
     tile_h, tile_w = min(size, h), min(size, w)
@@ -264,7 +259,7 @@ def _tile(forward: Forward, lr: Image, scale: int, size: int, overlap: int) -> I
     weight = np.zeros((h * scale, w * scale, 1), np.float32)
     ramp_h, ramp_w = (_ramp(side * scale, overlap * scale) for side in (tile_h, tile_w))
     blend = (ramp_h[:, None] * ramp_w)[:, :, None]
-    batch_size = min(_TILE_BATCH, len(corners))
+    batch_size = min(capacity.TILE_BATCH, len(corners))
     for first in range(0, len(corners), batch_size):
         chunk = corners[first : first + batch_size]
         padded = chunk + [chunk[-1]] * (batch_size - len(chunk))
@@ -273,6 +268,7 @@ def _tile(forward: Forward, lr: Image, scale: int, size: int, overlap: int) -> I
             where = (slice(y * scale, (y + tile_h) * scale), slice(x * scale, (x + tile_w) * scale))
             total[where] += blend * output
             weight[where] += blend
+        count(len(chunk))
     return total / weight
 
 

@@ -44,6 +44,8 @@ class MSNLANConfig:
             times slower on CPU. Parameters are the same either way.
         remat: compute a block's inner activations anew for the gradient, for less memory and more time.
         attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
+        score_bytes: how many bytes of attention scores are held at once; None for `patch_attention.SCORE_BYTES`.
+        report_bands: tell `streaming.listening` how far the streamed attention is.
 
     Raises:
         InputError: on a value outside these.
@@ -58,6 +60,8 @@ class MSNLANConfig:
     attention: str = "auto"
     scan_blocks: bool | None = None
     remat: bool = False
+    score_bytes: int | None = None
+    report_bands: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -73,6 +77,8 @@ class MSNLANConfig:
         for name, least in (("n_feats", 2), ("n_groups", 2), ("n_blocks", 1)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise InputError(f"{name}: found {getattr(self, name)!r}, expected a whole number of at least {least}")
+        if self.score_bytes is not None and not (isinstance(self.score_bytes, int) and self.score_bytes > 0):
+            raise InputError(f"score_bytes: found {self.score_bytes!r}, expected None or a positive whole number")
         if self.n_groups % 2:
             raise InputError(f"n_groups: found {self.n_groups}, expected an even number")
 
@@ -181,12 +187,25 @@ class NonLocalBranch(nnx.Module):
         kernel_size: patch side k.
         compute: dtype and precision.
         attention: form of the operator.
+        score_bytes: how many bytes of scores are held at once.
+        report_bands: tell of bands done.
         rngs: parameter random stream.
     """
 
-    def __init__(self, n_feats: int, kernel_size: int, *, compute: Compute, attention: str, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        n_feats: int,
+        kernel_size: int,
+        *,
+        compute: Compute,
+        attention: str,
+        score_bytes: int | None = None,
+        report_bands: bool = False,
+        rngs: nnx.Rngs,
+    ):
         embed = functools.partial(PatchEmbedding, n_feats, compute=compute, rngs=rngs)
         self.kernel_size, self.attention, self.precision = kernel_size, attention, compute.precision
+        self.score_bytes, self.report_bands = score_bytes, report_bands
         # Padding k//2 around a 3×3 kernel: the keys' grid is k − 3 larger than the picture, as in the released model.
         self.grid = embed(n_feats, 3, padding=kernel_size // 2)
         self.query = embed(n_feats // 2, 1)
@@ -205,6 +224,8 @@ class NonLocalBranch(nnx.Module):
             size=extent.size,
             form=self.attention,
             precision=self.precision,
+            score_bytes=self.score_bytes,
+            report_bands=self.report_bands,
         )
         return x + RES_SCALE * (extent.mask(attended).astype(x.dtype) + RES_SCALE * x)
 
@@ -215,13 +236,13 @@ class MSNLAB(nnx.Module):
     Args:
         n_feats: channels C.
         compute: dtype and precision.
-        attention: form of the patch attention.
         rngs: parameter random stream.
+        attention: form of the patch attention, and other keyword arguments of the branches.
     """
 
-    def __init__(self, n_feats: int, *, compute: Compute, attention: str = "auto", rngs: nnx.Rngs):
+    def __init__(self, n_feats: int, *, compute: Compute, rngs: nnx.Rngs, **attention: Any):
         self.branches = nnx.List(
-            [NonLocalBranch(n_feats, k, compute=compute, attention=attention, rngs=rngs) for k in KERNEL_SIZES]
+            [NonLocalBranch(n_feats, k, compute=compute, rngs=rngs, **attention) for k in KERNEL_SIZES]
         )
         self.fusion = conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
         self.channel_attention = ChannelAttention(n_feats, contrast=False, compute=compute, rngs=rngs)
@@ -251,7 +272,14 @@ class MSNLAN(nnx.Module):
         self.head = layer(3, c, 3)
         self.groups_before = nnx.List([group() for _ in range(half)])
         self.fusion_before = layer(c * half, c, 1)
-        self.attention = MSNLAB(c, compute=compute, attention=config.attention, rngs=rngs)
+        self.attention = MSNLAB(
+            c,
+            compute=compute,
+            rngs=rngs,
+            attention=config.attention,
+            score_bytes=config.score_bytes,
+            report_bands=config.report_bands,
+        )
         self.groups_after = nnx.List([group() for _ in range(half)])
         self.fusions_after = nnx.List([layer(2 * c, c, 1) for _ in range(half - 1)])
         self.body_conv = layer(c, c, 3)

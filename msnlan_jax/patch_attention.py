@@ -11,6 +11,7 @@ matrix, and in `streaming`, which holds a part of it at a time.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,11 @@ from msnlan_jax.errors import InputError
 TEMPERATURE = 10.0
 NORM_FLOOR = 1e-4
 FORMS = ("auto", "unfold", "box", "hybrid", "streamed")
-# `auto` materialises one image's score matrix up to this many bytes, and streams above.
+# Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many
+# at a time.
 SCORE_BYTES = 256 * 2**20
-# Score of a position that is not there. Finite, so that a softmax over nothing else is no NaN.
-_NOWHERE = -1e30
+# Matrices as large as the scores that are alive at once; XLA for CPU says 5 (whole) to 8 (in bands).
+_SCORE_MATRICES = 8
 
 
 def patch_attention(
@@ -37,6 +39,8 @@ def patch_attention(
     size: Int[Array, "b 2"] | None = None,
     form: str = "auto",
     precision: str = "highest",
+    score_bytes: int | None = None,
+    report_bands: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Attend from every k×k patch of `query` to all k×k patches of `key`, pasting the k×k patches of `value`.
 
@@ -54,6 +58,9 @@ def patch_attention(
         form: "unfold" (reference); "box" and "hybrid", which hold one image's score matrix, for CPU and for
             accelerators; "streamed", which never does; or "auto" to choose among the last three by size and backend.
         precision: JAX matmul precision.
+        score_bytes: how large a score matrix may be before "auto" streams it, and how large a part of it "streamed"
+            holds; None for SCORE_BYTES.
+        report_bands: tell `streaming.listening` of every band that "streamed" has done.
 
     Returns:
         float32, one vector per query position.
@@ -66,26 +73,48 @@ def patch_attention(
     if kernel_size % 2 != 1:
         raise InputError(f"kernel_size: found {kernel_size}, expected an odd number")
     if form == "auto":
-        form = choose_form(*query.shape[1:3], *key.shape[1:3])
+        (h, w), (hk, wk) = query.shape[1:3], key.shape[1:3]
+        form = choose_form(h, w, hk, wk, score_bytes)
     implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": hybrid.hybrid}
-    implementations["streamed"] = functools.partial(streaming.streamed, score_bytes=SCORE_BYTES)
+    implementations["streamed"] = functools.partial(
+        streaming.streamed, score_bytes=limit_scores(score_bytes), report=report_bands
+    )
     if form not in implementations:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
     gain, bias, presence = _scaling(query, key, kernel_size, size)
     return implementations[form](query, key, value, gain, bias, presence, kernel_size, precision)
 
 
-def choose_form(h: int, w: int, hk: int, wk: int) -> str:
+def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None) -> str:
     """Return the form that `auto` takes for grids of these sizes."""
-    if 4 * h * w * hk * wk > SCORE_BYTES:
+    if 4 * h * w * hk * wk > limit_scores(score_bytes):
         return "streamed"
     return "box" if jax.default_backend() == "cpu" else "hybrid"
 
 
-def working_bytes(h: int, w: int, kernel_size: int) -> int:
-    """Estimate the memory of a picture of h×w positions: about six score matrices, or parts of one, as measured."""
+def limit_scores(score_bytes: int | None) -> int:
+    """Return how large scores may be at once."""
+    return SCORE_BYTES if score_bytes is None else score_bytes
+
+
+def count_bands(h: int, w: int, kernel_size: int, *, form: str = "auto", score_bytes: int | None = None) -> int:
+    """Return in how many bands a picture of h×w positions is streamed; 0 where its score matrix is held whole."""
     hk, wk = h + kernel_size - 3, w + kernel_size - 3
-    return 6 * min(4 * h * w * hk * wk, max(SCORE_BYTES, 4 * w * wk))
+    if (choose_form(h, w, hk, wk, score_bytes) if form == "auto" else form) != "streamed":
+        return 0
+    return math.ceil(h / streaming.split_rows(h, w, hk, wk, limit_scores(score_bytes))[0])
+
+
+def working_bytes(h: int, w: int, kernel_size: int, score_bytes: int | None = None) -> int:
+    """Estimate the memory of scores for a picture of h×w positions: several matrices, or parts of one."""
+    hk, wk = h + kernel_size - 3, w + kernel_size - 3
+    least = smallest_block(max(h, w), kernel_size)
+    return _SCORE_MATRICES * min(4 * h * w * hk * wk, max(limit_scores(score_bytes), least))
+
+
+def smallest_block(w: int, kernel_size: int) -> int:
+    """Return the bytes of scores of one row of w queries against one row of keys, below which nothing is cut."""
+    return 4 * w * (w + kernel_size - 3)
 
 
 def _scaling(
@@ -99,7 +128,7 @@ def _scaling(
     if size is None:
         return gain, jnp.zeros_like(gain), jnp.ones(query.shape[:3], jnp.float32)
     margin = jnp.array([key.shape[axis] - query.shape[axis] for axis in (1, 2)])
-    bias = jnp.where(inside(key.shape, size + margin), 0.0, _NOWHERE)
+    bias = jnp.where(inside(key.shape, size + margin), 0.0, score_matrix.NOWHERE)
     return gain, bias, inside(query.shape, size).astype(jnp.float32)
 
 

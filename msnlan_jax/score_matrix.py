@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 
 # A batch's scores (in bfloat16, attention weights) are kept for the gradient up to this many bytes.
 KEPT_BYTES = 2 * 2**30
+# Score of a position that is not there. Finite, so that a softmax over nothing else is no NaN.
+NOWHERE = -1e30
 _SMALLEST_WEIGHT = 1e-37
 
 Matrix = Float[Array, "h w hk wk"]

@@ -5,14 +5,36 @@ other; only the filter along columns is left. A band needs no rows around it, an
 is that of one band's scores against one block, whatever the picture's size.
 """
 
+import contextlib
 import functools
 import math
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from msnlan_jax.score_matrix import apart, fold_axis, impossible, shift_columns, unfold_axis
+from msnlan_jax.score_matrix import NOWHERE, apart, fold_axis, impossible, shift_columns, unfold_axis
+
+# Who is told of bands done. Programs outlive their listeners, so they cannot hold them.
+_LISTENERS: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def listening(listener: Callable[[], None]) -> Iterator[None]:
+    """Call `listener` whenever a band of any program that reports is done; on leaving, all of them have been."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+        jax.effects_barrier()
+    finally:
+        _LISTENERS.remove(listener)
+
+
+def split_rows(h: int, w: int, hk: int, wk: int, score_bytes: int) -> tuple[int, int]:
+    """Return how many rows of queries make a band, and how many rows of keys a block."""
+    block_rows = min(hk, max(1, score_bytes // (4 * w * wk)))
+    return min(h, max(1, score_bytes // (4 * w * wk * block_rows))), block_rows
 
 
 def streamed(
@@ -26,6 +48,7 @@ def streamed(
     precision: str,
     *,
     score_bytes: int,
+    report: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Attend without ever holding a whole score matrix; arguments as in `patch_attention`.
 
@@ -39,9 +62,10 @@ def streamed(
         k: patch side.
         precision: of matrix products.
         score_bytes: about how large a band's scores against a block may be.
+        report: tell whoever is `listening` of every band done.
     """
     unfolded = [unfold_axis(x, k, axis=1) for x in (query, key, value)]
-    attend = functools.partial(_attend, k=k, score_bytes=score_bytes)
+    attend = functools.partial(_attend, k=k, score_bytes=score_bytes, report=report)
     with jax.default_matmul_precision(precision):
         pasted = jax.lax.map(lambda image: attend(*image), (*unfolded, gain, bias, presence))
     return fold_axis(pasted, k, axis=1)
@@ -56,14 +80,14 @@ def _attend(
     presence: Float[Array, "h w"],
     k: int,
     score_bytes: int,
+    report: bool,
 ) -> Float[Array, "h w c"]:
     """Attend from bands of rows of one image; the softmax over blocks of keys takes two passes."""
     (h, w), (hk, wk) = query.shape[:2], key.shape[:2]
-    block_rows = min(hk, max(1, score_bytes // (4 * w * wk)))
-    band_rows = min(h, max(1, score_bytes // (4 * w * wk * block_rows)))
+    band_rows, block_rows = split_rows(h, w, hk, wk, score_bytes)
     blocks = tuple(_split(x, block_rows) for x in (key, value, gain))
     # Rows that only fill up the last block are nowhere.
-    blocks += (_split(bias, block_rows, fill=-1e30),)
+    blocks += (_split(bias, block_rows, fill=NOWHERE),)
 
     @jax.checkpoint
     def attend(band: tuple[Array, Array]) -> Array:
@@ -93,8 +117,19 @@ def _attend(
         share = presence / total
         return jax.lax.scan(paste, jnp.zeros((*presence.shape, value.shape[-1])), blocks)[0]
 
-    bands = jax.lax.map(attend, (_split(query, band_rows), _split(presence, band_rows)))
+    def attend_and_tell(band: tuple[Array, Array]) -> Array:
+        output = attend(band)
+        # A number of the result, because what depends on nothing may run at any time.
+        jax.debug.callback(_tell, output[0, 0, 0])
+        return output
+
+    bands = jax.lax.map(attend_and_tell if report else attend, (_split(query, band_rows), _split(presence, band_rows)))
     return bands.reshape(-1, w, value.shape[-1])[:h]
+
+
+def _tell(_: Array) -> None:
+    for listener in _LISTENERS:
+        listener()
 
 
 def _split(x: Float[Array, "h ..."], rows: int, fill: float = 0.0) -> Float[Array, "n rows ..."]:

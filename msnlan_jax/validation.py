@@ -1,6 +1,7 @@
 """Validation during training, with the code that `eval.py` scores by, each process taking its share of the pictures."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -41,7 +42,8 @@ def validate(
     Raises:
         Interrupted: when a stop was requested.
     """
-    upscale = functools.partial(inference.upscale, network, inference=mode)
+    # No limit: scores are to be the same whatever else is in memory.
+    upscale = functools.partial(inference.upscale, network, inference=mode, memory_limit=math.inf)
     values: dict[str, float] = {}
     strips: dict[str, RGBPicture] = {}
     for name, pairs in sets.items():

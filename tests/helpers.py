@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from jax.typing import ArrayLike
 
-from msnlan_jax import hybrid, score_matrix, streaming, torch_keys
+from msnlan_jax import hybrid, inference, score_matrix, streaming, torch_keys
 from msnlan_jax import patch_attention as operator
 from msnlan_jax.model import MSNLANConfig
 from msnlan_jax.parameters import Parameters, abstract_parameters, merge
@@ -77,6 +77,22 @@ def part(model: nnx.Module, path: str) -> nnx.Module:
     for name in filter(None, path.split(".")):
         model = model[int(name)] if name.isdigit() else getattr(model, name)
     return model
+
+
+def forward_shapes(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of all batches that a picture takes."""
+    shapes = []
+
+    def make_forward(model, arrays):
+        def forward(batch):
+            shapes.append(batch.shape)
+            return np.asarray(model(batch))
+
+        return forward
+
+    monkeypatch.setattr(inference, "make_forward", make_forward)
+    inference.predict(**options)
+    return shapes
 
 
 def record_forms(monkeypatch: pytest.MonkeyPatch) -> set[str]:

@@ -73,6 +73,14 @@ MISTAKES = [
     ("eval --sr_dir nothing --hr_dir data/tiny/HR --scale 2 --output out", "nothing: found no pictures"),
     ("eval --sr_dir data/tiny/HR --hr_dir data/mismatch/HR --scale 2 --output out", "data/mismatch/HR/a.png: found 24"),
     (f"{EVAL} --border -1", "--border: found -1, expected 0 or more"),
+    *(
+        (
+            f"{program} --memory_limit={limit}",
+            f"argument --memory_limit: found {limit}, expected a positive number of GB",
+        )
+        for program in (EVAL, "upscale rgba.png -o out/new.png")
+        for limit in ("0", "-1", "nan", "inf", "much")
+    ),
     (f"{EVAL} --channel lab", "argument --channel: invalid choice: 'lab'"),
     (f"{EVAL} --border 99", "data/tiny/HR/a.png: found 30×26 pixels, expected more than the border of 99"),
     (f"{EVAL} --compare x", "--compare: found x, expected NAME=results.json"),

@@ -1,7 +1,5 @@
 import itertools
-import math
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -15,7 +13,7 @@ from msnlan_jax.images import to_rgb
 from msnlan_jax.inference import INFERENCE_MODES, predict, upscale
 from msnlan_jax.resize import imresize
 from msnlan_jax.torch_files import read_torch
-from tests.helpers import FORWARD, nhwc, relative_l2
+from tests.helpers import FORWARD, forward_shapes, nhwc, relative_l2
 from tests.samples import Nearest, noise, tiny_config, tiny_parameters
 
 
@@ -61,22 +59,6 @@ def test_chop_of_a_local_method_changes_nothing(scale, size):
     picture = float_picture(0, *size, 3)
     expected = predict(Bicubic(scale), picture)
     np.testing.assert_array_equal(predict(Bicubic(scale), picture, inference="chop"), expected)
-
-
-def forward_shapes(monkeypatch, **options):
-    """Return the shapes of all batches that a picture takes."""
-    shapes = []
-
-    def make_forward(model, arrays):
-        def forward(batch):
-            shapes.append(batch.shape)
-            return np.asarray(model(batch))
-
-        return forward
-
-    monkeypatch.setattr(inference, "make_forward", make_forward)
-    predict(**options)
-    return shapes
 
 
 @pytest.mark.parametrize(
@@ -234,81 +216,3 @@ def test_other_arrays_are_refused(image):
 def test_other_modes_are_refused():
     with pytest.raises(InputError, match=r"^inference: found 'fast', expected one of whole, chop, tile$"):
         upscale(Nearest(2), noise(0, 2, 2, 3), inference="fast")
-
-
-def test_equal_shapes_do_not_compile_again():
-    first, second = Nearest(2), Nearest(2)
-    upscale(first, noise(0, 31, 17, 3))
-    compiled = inference.compilations()
-    upscale(first, noise(1, 31, 17, 3))
-    upscale(second, noise(2, 31, 17))
-    upscale(second, noise(2, 31, 17, 4), inference="tile")
-    assert inference.compilations() == compiled
-    upscale(first, noise(1, 31, 18, 3))
-    assert inference.compilations() == compiled + 1
-
-
-def test_pictures_of_similar_sizes_share_a_program_and_keep_their_results(network):
-    predict(network, float_picture(0, 12, 16, 3))
-    compiled = inference.compilations()
-    for size in ((9, 16), (16, 9), (11, 13)):
-        picture = float_picture(1, *size, 3)
-        alone = np.asarray(network(jnp.asarray(picture[None])))[0]
-        assert relative_l2(predict(network, picture), alone) <= FORWARD
-    assert inference.compilations() == compiled
-
-
-def test_buckets_waste_little():
-    for side in range(1, 3000):
-        assert side <= inference.bucket(side) <= max(side + 15, 9 * side // 8)
-    assert len({inference.bucket(side) for side in range(257, 513)}) == 8
-
-
-def test_a_program_for_a_little_larger_array_is_taken():
-    made = [(64, 64)]
-    assert inference._array_size((), made, 56, 44) == (64, 64)
-    assert inference._array_size((), made, 40, 48) == (48, 48)
-    assert inference._array_size((), made, 44, 44) == (48, 48)
-    assert inference._array_size((), made, 52, 68) == (64, 80)
-    assert made == [(64, 64), (48, 48), (64, 80)]
-
-
-# How many HR pictures of each height and width the standard benchmark sets hold: Set5, Set14, B100.
-BENCHMARK_SIZES = {
-    (321, 480): 77,
-    (480, 321): 23,
-    (512, 512): 5,
-    (288, 352): 2,
-    **dict.fromkeys([(256, 256), (276, 276), (280, 280), (288, 288), (344, 228), (361, 250), (362, 500)], 1),
-    **dict.fromkeys([(391, 586), (480, 500), (512, 768), (576, 720), (656, 529)], 1),
-}
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_four_arrays_serve_the_chop_of_the_benchmark_sets(monkeypatch, scale):
-    made, needed, taken = [], 0, 0
-    for (h, w), count in BENCHMARK_SIZES.items():
-        for lr in (float_picture(0, h // scale, w // scale, 3), float_picture(0, w // scale, h // scale, 3)):
-            for _, *tile in forward_shapes(monkeypatch, model=Nearest(scale), lr=lr, inference="chop"):
-                size = inference._array_size(inference.CHOP_ARRAYS[scale], made, *tile[:2])
-                assert size[0] >= tile[0] and size[1] >= tile[1]
-                if lr.shape[:2] == (h // scale, w // scale):
-                    needed, taken = needed + count * math.prod(tile[:2]) ** 2, taken + count * math.prod(size) ** 2
-    assert len(inference.CHOP_ARRAYS[scale]) == 4
-    assert made == []
-    # What attention costs, which grows with the square of the area.
-    assert taken < 1.5 * needed
-
-
-def test_other_tiles_are_not_run_in_arrays_much_too_large():
-    for h, w, expected in [(12, 30, (16, 32)), (20, 180, (32, 192))]:
-        made = []
-        assert inference._array_size(inference.CHOP_ARRAYS[4], made, h, w) == expected
-        assert made == [expected]
-
-
-def test_a_picture_too_large_for_the_memory_is_refused_before_it_is_run(network, monkeypatch):
-    monkeypatch.setattr(inference, "_apply", lambda *args: pytest.fail("it was run"))
-    monkeypatch.setattr(inference, "working_bytes", lambda *args: 2**60)
-    with pytest.raises(InputError, match=r"^inference: a whole picture of 9×8 pixels needs about .* 'tile' or 'chop'"):
-        upscale(network, noise(0, 9, 8, 3))

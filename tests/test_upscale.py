@@ -1,5 +1,4 @@
 import io
-import re
 import struct
 import zlib
 
@@ -8,12 +7,13 @@ import pytest
 from etils import epath
 from PIL import Image, ImageCms
 
-from msnlan_jax import bundled, inference, parameters, weights
+from msnlan_jax import bundled, capacity, inference, parameters, weights
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import read_image, read_photo, write_image
 from msnlan_jax.resize import imresize
-from msnlan_jax.upscale.enlarge import Options, choose_inference, enlarge, load_for_scale
+from msnlan_jax.upscale import __main__ as command
+from msnlan_jax.upscale.enlarge import Options, enlarge, load_for_scale
 from msnlan_jax.upscale.jobs import Job, plan
 from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
@@ -148,19 +148,42 @@ def test_bundled_weights_of_the_scale_that_reaches_are_chosen(tmp_path, monkeypa
         weights.load_model("small")
 
 
-def test_what_does_not_fit_is_tiled_and_it_is_said(network):
-    assert choose_inference(network, 40, 50, Options()) == ("whole", ())
-    mode, (note,) = choose_inference(network, 100, 100, Options(memory=2**30))
-    assert mode == "tile"
-    assert re.fullmatch(r"in tiles of 64×64 pixels, as whole it would need about \d+\.\d of 1\.0 GiB", note)
-    mode, (note,) = choose_inference(network, 3000, 4000, Options(memory=2**50))
-    assert (mode, note) == ("tile", "in tiles of 64×64 pixels, as whole it would take long: --inference whole insists")
-    assert choose_inference(network, 3000, 4000, Options("chop")) == ("chop", ())
-    for form in ("auto", "tile"):
-        with pytest.raises(InputError, match=r"^memory: a picture of 4000×3000 pixels needs about .* even in tiles"):
-            choose_inference(network, 3000, 4000, Options(form, memory=2**30))
+def test_what_does_not_fit_is_tiled_and_it_is_said(network, monkeypatch):
+    monkeypatch.setattr(capacity, "_PROGRAM_BYTES", {})
+    options = Options(tile_size=8, tile_overlap=2, memory_limit=0.01)
+    found, notes = enlarge(network, noise(0, 40, 50, 3), None, options)
+    assert notes == ("in tiles of 8×8 pixels, as whole, 50×40 would need at least about 0.013 of 0.01 GB",)
+    expected = inference.upscale(network, noise(0, 40, 50, 3), inference="tile", tile_size=8, tile_overlap=2)
+    np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=1)
+    assert enlarge(network, noise(0, 8, 7, 3), None, Options())[1] == ()
     with pytest.raises(InputError, match=r"^memory: a picture of 500×500 pixels needs about"):
-        enlarge(Bicubic(1), noise(0, 5, 5), 100.0, Options(memory=2**20))
+        enlarge(Bicubic(1), noise(0, 5, 5), 100.0, Options(memory_limit=0.001))
+
+
+def test_a_bar_shows_the_parts_of_a_picture(network, monkeypatch, tmp_path):
+    shown = []
+
+    class Bar:
+        disable, total, n = False, None, 0
+
+        def __init__(self, **options):
+            assert options["desc"] == "a.png"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, parts):
+            self.n += parts
+            shown.append((self.n, self.total))
+
+    monkeypatch.setattr(command, "tqdm", Bar)
+    save_noise(tmp_path, {"a.png": (20, 9, 3)})
+    job = Job(epath.Path(tmp_path / "a.png"), epath.Path(tmp_path / "b.png"))
+    command.upscale_file(network, job, None, Options("tile", tile_size=8, tile_overlap=0))
+    assert shown == [(4, 6), (6, 6)]
 
 
 def test_results_beside_their_pictures(tmp_path):

@@ -7,7 +7,7 @@ from etils import epath
 from flax import nnx
 from tqdm import tqdm
 
-from msnlan_jax import command
+from msnlan_jax import capacity, command
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import check_suffix, read_photo, write_image
 from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, check_options
@@ -40,14 +40,14 @@ def parse_flags() -> argparse.Namespace:
     )
     parser.add_argument("--tile_size", type=int, default=TILE_SIZE, help="LR pixels, for tiles (%(default)s)")
     parser.add_argument("--tile_overlap", type=int, default=TILE_OVERLAP, help="LR pixels, likewise (%(default)s)")
+    capacity.add_memory_limit(parser)
     parser.add_argument("--self_ensemble", action="store_true", help="average over the 8 flips and transposes")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the files where --output names none (png)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     flags = parser.parse_args()
     if flags.scale is not None and not (flags.scale > 0 and math.isfinite(flags.scale)):
         parser.error(f"--scale: found {flags.scale:g}, expected a positive number")
-    check_options(INFERENCE_MODES[0] if flags.inference == "auto" else flags.inference)
-    check_options("tile", flags.tile_size, flags.tile_overlap)
+    check_options(flags.inference, flags.tile_size, flags.tile_overlap)
     return flags
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     model, name = load_for_scale(flags.weights, flags.scale)
     scale = model.scale if flags.scale is None else flags.scale  # type: ignore[attr-defined]
     jobs = plan(flags.input, flags.output, f"{scale:g}", flags.format)
-    options = Options(flags.inference, flags.self_ensemble, flags.tile_size, flags.tile_overlap)
+    options = Options(flags.inference, flags.self_ensemble, flags.tile_size, flags.tile_overlap, flags.memory_limit)
     if len(jobs) == 1 and not any(path.is_dir() for path in flags.input):
         (job,) = jobs
         if job.target.exists() and not flags.overwrite:
@@ -97,7 +97,14 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
     photo = read_photo(job.source)
     # Before minutes are spent on what cannot be written.
     check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4))
-    enlarged, notes = enlarge(model, photo.pixels, scale, options)
+    # Seen only where a picture takes long, and only by someone who looks.
+    with tqdm(desc=job.source.name, unit="part", leave=False, delay=2, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show)
     write_image(job.target, enlarged, icc_profile=photo.icc_profile)
     return photo.notes + notes
 

@@ -1,0 +1,203 @@
+"""What a picture takes, in memory and in time, and how it is run so that it fits: the one estimate that there is."""
+
+import argparse
+import dataclasses
+import math
+import os
+import re
+from pathlib import Path
+
+import jax
+from flax import nnx
+
+from msnlan_jax.complexity import multiply_adds
+from msnlan_jax.errors import InputError
+from msnlan_jax.model import KERNEL_SIZES, MSNLAN, MSNLANConfig
+from msnlan_jax.patch_attention import limit_scores, smallest_block, working_bytes
+from msnlan_jax.programs import CHOP_ARRAYS, bucket
+
+GB = 10**9
+# Tiles in a batch; the chop has four by its geometry.
+TILE_BATCH = 4
+# Of the memory that is free, so much is taken if nobody says.
+_SHARE = 0.8
+# Python and JAX, and compiling each residual block, in the memory of a machine without accelerator.
+_PROGRAM_BYTES = {"cpu": (0.45 * GB, 0.005 * GB)}
+# Bytes an output pixel: blended sum and weight, their quotient, clipped, rounded, uint8, and a temporary.
+_OUTPUT_BYTES = 64
+# float32 feature maps of C channels alive at once, in units of LR pixels: around the attention, or in the tail, where a
+# map is s² times as large. By XLA for CPU it is 60 at ×2 and at ×4, 256×256 and 512×512 pixels.
+_FEATURE_MAPS, _TAIL_MAPS = 64, 4
+# Multiply–adds a second. In streamed attention, float32, filters and exponentials included, a CPU core did 28·10⁹ at
+# 128×128 pixels and 40·10⁹ at 224×224. For accelerators it is a guess: a tenth of a large GPU's float32.
+_CORE_RATE, _ACCELERATOR_RATE = 30e9, 3e12
+_LONG_HOURS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a picture is run.
+
+    Attributes:
+        inference: "whole", "chop" or "tile".
+        score_bytes: for the network's configuration, so that the memory suffices.
+        note: what the user should know; empty where all is as asked for.
+    """
+
+    inference: str
+    score_bytes: int | None = None
+    note: str = ""
+
+
+def check_memory_limit(limit: float | None) -> None:
+    """Refuse a limit that is no positive number of GB."""
+    if limit is not None and not limit > 0:
+        raise InputError(f"memory_limit: found {limit:g}, expected a positive number of GB")
+
+
+def add_memory_limit(parser: argparse._ActionsContainer) -> None:
+    """Add the flag --memory_limit: GB as a number, or nothing for what is free."""
+    parser.add_argument(
+        "--memory_limit",
+        type=_gigabytes,
+        metavar="GB",
+        help="how much memory a picture may take, by estimate; whole pictures that cannot do with so little are tiled "
+        "(by default most of what is free)",
+    )
+
+
+def plan(
+    model: nnx.Module,
+    h: int,
+    w: int,
+    *,
+    inference: str,
+    tile_size: int,
+    memory_limit: float | None = None,
+    runs: int = 1,
+) -> Plan:
+    """Choose how to run a picture within the memory.
+
+    Args:
+        model: the network.
+        h: LR height.
+        w: LR width.
+        inference: "whole", in tiles where memory does not allow it; "auto", there and where it would take hours;
+            "chop" or "tile".
+        tile_size: LR pixels.
+        memory_limit: GB; None for most of what is free, infinity for none.
+        runs: how often the network looks at the picture.
+
+    Raises:
+        InputError: when not even tiles would fit.
+    """
+    limit = limit_bytes(memory_limit)
+    if not isinstance(model, MSNLAN):
+        check_output(h * w * model.scale**2, limit, h, w)  # type: ignore[attr-defined]
+        return Plan("whole" if inference == "auto" else inference)
+    config, note = model.config, ""
+    tile = min(tile_size, h), min(tile_size, w)
+    if inference in ("auto", "whole"):
+        score_bytes, needed = _fit(config, (h, w), (bucket(h), bucket(w)), 1, limit)
+        hours = runs * estimate_seconds(config, h, w) / 3600
+        if needed <= limit and hours < _LONG_HOURS:
+            return Plan("whole", score_bytes)
+        if needed > limit:
+            reason = f"whole, {w}×{h} would need at least about {_gb(needed)} of {_gb(limit)} GB"
+        elif inference == "whole":
+            return Plan("whole", score_bytes, f"whole, {w}×{h} takes about {hours:.0f} h; inference 'tile' takes less")
+        else:
+            reason = f"whole, {w}×{h} would take about {hours:.0f} h; inference 'whole' insists"
+        inference, note = "tile", f"in tiles of {tile[1]}×{tile[0]} pixels, as {reason}"
+    array = CHOP_ARRAYS[config.scale][-1] if inference == "chop" else (bucket(tile[0]), bucket(tile[1]))
+    score_bytes, needed = _fit(config, (h, w), array, 1 if tile == (h, w) else TILE_BATCH, limit)
+    if needed > limit:
+        raise _too_large(needed, limit, h, w)
+    return Plan(inference, score_bytes, note)
+
+
+def estimate_bytes(
+    config: MSNLANConfig, size: tuple[int, int], array: tuple[int, int], batch: int, score_bytes: int | None = None
+) -> float:
+    """Estimate the peak memory of up-scaling a picture: attention, feature maps, the result, and the program.
+
+    Args:
+        config: the network's.
+        size: LR height and width of the picture.
+        array: of what is run at once, the picture or a tile.
+        batch: tiles run at once.
+        score_bytes: as in the configuration.
+    """
+    features = 4 * config.n_feats * math.prod(array) * max(_FEATURE_MAPS, _TAIL_MAPS * config.scale**2)
+    scores = working_bytes(*array, max(KERNEL_SIZES), score_bytes)
+    result = _OUTPUT_BYTES * config.scale**2 * math.prod(size)
+    fixed, each = _PROGRAM_BYTES.get(jax.default_backend(), (0, 0))
+    return fixed + each * config.n_groups * config.n_blocks + batch * features + scores + result
+
+
+def estimate_seconds(config: MSNLANConfig, h: int, w: int) -> float:
+    """Estimate how long a whole picture of h×w LR pixels takes: convolutions, and attention with the rows of patches
+    unfolded and scores computed twice, as it is streamed."""
+    per_pair = 2 * (config.n_feats // 2) + config.n_feats
+    attention = sum(k * h * w * (h + k - 3) * (w + k - 3) * per_pair for k in KERNEL_SIZES)
+    rate = _CORE_RATE * (os.cpu_count() or 1) if jax.default_backend() == "cpu" else _ACCELERATOR_RATE
+    return (multiply_adds(config, h, w).convolutions + attention) / rate
+
+
+def limit_bytes(memory_limit: float | None) -> float:
+    """Return how much memory may be taken; if nobody says, most of the accelerator's, or of what is free."""
+    if memory_limit is not None:
+        return memory_limit * GB
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return _SHARE * (stats.get("bytes_limit") or _free_bytes())
+
+
+def check_output(pixels: int, limit: float, h: int, w: int) -> None:
+    """Refuse an output of so many pixels, of a picture called h×w, that does not fit into `limit` bytes."""
+    if (needed := _OUTPUT_BYTES * pixels) > limit:
+        raise _too_large(needed, limit, h, w)
+
+
+def _fit(
+    config: MSNLANConfig, size: tuple[int, int], array: tuple[int, int], batch: int, limit: float
+) -> tuple[int | None, float]:
+    """Return for which score bytes, the network's own or these halved, the estimate fits, and the estimate; where none
+    does, the smallest."""
+    found = config.score_bytes
+    least = smallest_block(max(array), max(KERNEL_SIZES))
+    while (needed := estimate_bytes(config, size, array, batch, found)) > limit and limit_scores(found) > least:
+        found = limit_scores(found) // 2
+    return found, needed
+
+
+def _gigabytes(text: str) -> float | None:
+    try:
+        limit = float(text) if text else None
+    except ValueError:
+        limit = math.nan
+    if limit is not None and not 0 < limit < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a positive number of GB")
+    return limit
+
+
+def _free_bytes() -> int:
+    """Memory that can be had without swapping, within the bounds of a container."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path, pattern, unit in (
+        ("/proc/meminfo", r"MemAvailable: *(\d+) kB", 1024),
+        ("/sys/fs/cgroup/memory.max", r"(\d+)", 1),
+    ):
+        if Path(path).exists() and (match := re.search(pattern, Path(path).read_text())):
+            found.append(int(match[1]) * unit)
+    return min(found)
+
+
+def _too_large(needed: float, limit: float, h: int, w: int) -> InputError:
+    return InputError(
+        f"memory: a picture of {w}×{h} pixels needs about {_gb(needed)} GB even in tiles, found {_gb(limit)} GB; "
+        "expected a smaller picture, scale or tile, or a larger memory_limit"
+    )
+
+
+def _gb(count: float) -> str:
+    return f"{count / GB:.1f}" if count >= GB else f"{count / GB:.2g}"

@@ -1,0 +1,176 @@
+"""Memory limits change how a picture is run and not what comes out; and how far a picture is, is told."""
+
+import logging
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from msnlan_jax import capacity, inference, parameters, programs
+from msnlan_jax.errors import InputError
+from msnlan_jax.inference import predict, upscale
+from msnlan_jax.model import MSNLANConfig
+from tests.helpers import FORWARD, picture, record_forms, relative_l2
+from tests.samples import Nearest, noise, tiny_config, tiny_parameters
+
+GB = capacity.GB
+
+
+@pytest.fixture(scope="module")
+def network():
+    return parameters.to_model(tiny_config(2), tiny_parameters(2))
+
+
+@pytest.fixture
+def no_program(monkeypatch):
+    """Pictures so small that the program itself would be all the memory."""
+    monkeypatch.setattr(capacity, "_PROGRAM_BYTES", {})
+
+
+def plan(model, h, w, inference="whole", tile_size=8, **options):
+    return capacity.plan(model, h, w, inference=inference, tile_size=tile_size, **options)
+
+
+def needed(model, h, w, score_bytes=None, array=None, batch=1):
+    array = array or (programs.bucket(h), programs.bucket(w))
+    return capacity.estimate_bytes(model.config, (h, w), array, batch, score_bytes)
+
+
+@pytest.mark.usefixtures("no_program")
+def test_a_limit_changes_memory_and_not_the_result(network, monkeypatch):
+    lr = picture(0, 30, 21, 3)
+    expected = predict(network, lr)
+    used = record_forms(monkeypatch)
+    limit = needed(network, 30, 21, 2**15) / GB
+    chosen = plan(network, 30, 21, memory_limit=limit)
+    assert chosen == capacity.Plan("whole", 2**15)
+    assert relative_l2(predict(network, lr, memory_limit=limit), expected) <= FORWARD
+    assert used == {"streamed"}
+
+
+@pytest.mark.usefixtures("no_program")
+@pytest.mark.parametrize(("mode", "array"), [("chop", (72, 72)), ("tile", (32, 32))])
+def test_a_limit_holds_for_tiles_too(network, mode, array, monkeypatch):
+    lr = picture(0, 50, 41, 3)
+    options = {"inference": mode, "tile_size": 32, "tile_overlap": 4}
+    expected = predict(network, lr, **options)
+    used = record_forms(monkeypatch)
+    limit = needed(network, 50, 41, 2**18, array, 4) / GB
+    assert plan(network, 50, 41, mode, tile_size=32, memory_limit=limit) == capacity.Plan(mode, 2**18)
+    assert relative_l2(predict(network, lr, **options, memory_limit=limit), expected) <= FORWARD
+    assert used == {"streamed"}
+
+
+@pytest.mark.usefixtures("no_program")
+def test_what_does_not_fit_by_the_smallest_block_is_tiled_and_it_is_said_once(network, caplog):
+    options = {"tile_size": 8, "tile_overlap": 2}
+    lr, limit = picture(0, 60, 50, 3), (needed(network, 60, 50, 1) - 1) / GB
+    with caplog.at_level(logging.WARNING):
+        found = [predict(network, lr, **options, memory_limit=limit) for _ in range(2)]
+    (record,) = caplog.records
+    assert record.message == "in tiles of 8×8 pixels, as whole, 50×60 would need at least about 0.018 of 0.018 GB"
+    assert relative_l2(found[0], predict(network, lr, inference="tile", **options)) <= FORWARD
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("model", [None, Nearest(2)], ids=["network", "other"])
+@pytest.mark.parametrize("mode", ["whole", "auto", "tile", "chop"])
+def test_what_does_not_fit_in_tiles_is_refused_before_it_is_run(network, model, mode, monkeypatch):
+    monkeypatch.setattr(programs, "_apply", lambda *args: pytest.fail("it was run"))
+    with pytest.raises(InputError, match=r"^memory: a picture of 8×9 pixels needs about .* found 1e-06 GB; expected a"):
+        upscale(model or network, noise(0, 9, 8, 3), inference=mode, memory_limit=1e-6)
+
+
+def test_what_would_take_hours_is_tiled_unless_it_is_asked_for():
+    network = parameters.abstract_model(MSNLANConfig())
+    chosen = plan(network, 3000, 4000, "auto", memory_limit=math.inf)
+    assert chosen.inference == "tile"
+    assert chosen.note.startswith("in tiles of 8×8 pixels, as whole, 4000×3000 would take about ")
+    chosen = plan(network, 3000, 4000, "whole", memory_limit=math.inf)
+    assert chosen.inference == "whole"
+    assert chosen.note.startswith("whole, 4000×3000 takes about ")
+    assert plan(network, 192, 200, "auto", memory_limit=math.inf) == capacity.Plan("whole")
+
+
+def test_time_grows_with_the_square_of_the_pixels(monkeypatch):
+    config = MSNLANConfig()
+    small, large = (capacity.estimate_seconds(config, side, side) for side in (1000, 2000))
+    assert 14 < large / small <= 16
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert capacity.estimate_seconds(config, 1000, 1000) < small
+
+
+def test_a_picture_of_any_size_fits_where_its_features_do():
+    """The whole network: scores are cut as small as need be."""
+    network = parameters.abstract_model(MSNLANConfig())
+    for side in (200, 500, 1000):
+        limit = needed(network, side, side, 1) / GB
+        assert plan(network, side, side, memory_limit=1.001 * limit).inference == "whole"
+        assert plan(network, side, side, memory_limit=0.999 * limit).inference == "tile"
+
+
+def test_most_of_the_accelerators_memory_is_taken(monkeypatch):
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 1000}
+
+    assert capacity._free_bytes() > 0
+    assert capacity.limit_bytes(2.5) == 2.5 * GB
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    assert capacity.limit_bytes(None) == 800
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, math.nan])
+def test_other_limits_are_refused(limit):
+    with pytest.raises(InputError, match=r"^memory_limit: found .*, expected a positive number of GB$"):
+        upscale(Nearest(2), noise(0, 8, 8, 3), memory_limit=limit)
+
+
+@pytest.mark.usefixtures("no_program")
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_bands_are_counted_up_to_their_total(network, monkeypatch, self_ensemble):
+    monkeypatch.setattr(inference, "_REPORTED_SECONDS", 0.0)
+    lr, told = picture(0, 30, 21, 3), []
+    options = {"memory_limit": needed(network, 30, 21, 2**15) / GB, "self_ensemble": self_ensemble}
+    expected = predict(network, lr, **options)
+    found = predict(network, lr, **options, progress=lambda *counts: told.append(counts))
+    assert relative_l2(found, expected) <= FORWARD
+    total = told[-1][1]
+    assert total >= 3 * 16
+    assert told == [(done, total) for done in range(1, total + 1)]
+    predict(network, lr, **options)
+    assert len(told) == total
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [(1, 1)]),
+        ({"self_ensemble": True}, [(n, 8) for n in range(1, 9)]),
+        ({"inference": "tile", "tile_size": 16, "tile_overlap": 4}, [(4, 12), (8, 12), (12, 12)]),
+        ({"inference": "chop"}, [(4, 4)]),
+    ],
+    ids=str,
+)
+def test_parts_are_counted_up_to_their_total(options, expected):
+    told = []
+    predict(Nearest(2), picture(0, 50, 33, 3), **options, progress=lambda *counts: told.append(counts))
+    assert told == expected
+
+
+def test_parts_of_a_chop_cut_twice():
+    told = []
+    predict(Nearest(4), picture(0, 98, 100, 3), inference="chop", progress=lambda *counts: told.append(counts))
+    assert told == [(4, 16), (8, 16), (12, 16), (16, 16)]
+
+
+def test_programs_that_do_not_report_are_as_before(network):
+    def program(model):
+        graph, values = parameters.split(model)
+        sizes = np.array([[12, 10]], np.int32)
+        return programs._apply.lower(graph, values, picture(0, 1, 16, 16, 3), sizes).as_text()
+
+    streamed = programs.reconfigured(network, attention="streamed")
+    assert "callback" not in program(streamed)
+    assert "callback" in program(programs.reconfigured(streamed, report_bands=True))
