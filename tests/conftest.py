@@ -54,6 +54,17 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.fixture(autouse=True)
+def _no_bundled_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands without `--weights` take bicubic, which is quick; trained weights have a test of their own."""
+    # Not at the top: the package is to be imported after the type checks are switched on.
+    from etils import epath
+
+    from msnlan_jax import bundled
+
+    monkeypatch.setattr(bundled, "_FOLDER", epath.Path(__file__).parent / "none")
+
+
 class Result(NamedTuple):
     code: int
     out: str

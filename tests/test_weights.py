@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from etils import epath
 
-from msnlan_jax import parameters, weights
+from msnlan_jax import bundled, parameters, weights
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.errors import InputError
 from msnlan_jax.torch_keys import to_torch
@@ -292,3 +293,11 @@ def test_without_pytorch_one_is_told_how_to_get_it(tmp_path, values, monkeypatch
     weights.write_safetensors(tmp_path / "a.safetensors", CONFIG, values)
     with pytest.raises(InputError, match=r"b\.pt: PyTorch files need PyTorch"):
         weights.convert(tmp_path / "a.safetensors", tmp_path / "b.pt", to_torch=True)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_weights_that_come_with_the_package(scale, monkeypatch):
+    monkeypatch.setattr(bundled, "_FOLDER", epath.Path(bundled.__file__).parent)
+    config, values = weights.read_weights(bundled.find("small")[scale])
+    assert config.scale == scale
+    assert all(np.isfinite(np.asarray(value, np.float32)).all() for value in values.values())
