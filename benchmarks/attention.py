@@ -32,11 +32,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--n_feats", type=int, default=64)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--precision", default="highest", choices=("highest", "high", "default"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--name", default="attention", help="of the file of results")
-    parser.add_argument("--output", default="", help="folder for the numbers, by default benchmarks/results/<device>")
-    parser.add_argument("--note", default="", help="kept with the numbers")
+    measure.add_flags(parser, "attention")
     flags = parser.parse_args()
     torch_way.use_precision(flags.precision)
     rows = [row for which in PASSES for row in compare(flags, which)]

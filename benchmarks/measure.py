@@ -1,5 +1,6 @@
 """What the benchmark programs share: taking turns, tables, and where results go."""
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -57,6 +58,15 @@ def temporary_bytes(compiled: Any) -> int | None:
 def flops(compiled: Any) -> float | None:
     """Return the compiler's count of floating-point operations; the body of a loop counts once."""
     return (compiled.cost_analysis() or {}).get("flops")
+
+
+def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the flags of programs that time ways against each other; `name` is that of their file of results."""
+    parser.add_argument("--precision", default="highest", choices=("highest", "high", "default"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--name", default=name, help="of the file of results")
+    parser.add_argument("--output", default="", help="folder for the numbers, by default benchmarks/results/<device>")
+    parser.add_argument("--note", default="", help="kept with the numbers")
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

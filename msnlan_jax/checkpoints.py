@@ -85,16 +85,20 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         found = None
         for step in sorted(self._manager.all_steps(), reverse=True):
-            reason = None
+            reason, is_damage = None, True
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
                 _check_fingerprints(restored)
             except Exception as error:  # a damaged checkpoint may raise anything
                 reason = _reason(error)
-                if isinstance(error, PermissionError) or any(word in str(error) for word in _NOT_DAMAGE):
-                    raise InputError(f"{self._manager.directory}/{step}: cannot be read: {reason}") from None
-            if distributed.any_process(reason is not None):
-                damaged[step] = reason or "another process cannot read it"
+                is_damage = not (isinstance(error, PermissionError) or any(word in str(error) for word in _NOT_DAMAGE))
+            # Asked by all before one of them raises: the others would wait for it.
+            failed = distributed.any_process(reason is not None)
+            reason = reason or "another process cannot read it"
+            if distributed.any_process(not is_damage):
+                raise InputError(f"{self._manager.directory}/{step}: cannot be read: {reason}")
+            if failed:
+                damaged[step] = reason
                 continue
             found = step, {name: restored[name] for name in like}
             break

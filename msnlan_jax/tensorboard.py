@@ -35,9 +35,8 @@ class Events:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write numbers; those that are not finite are left out."""
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._write(step, summary={"value": [{"tag": name, "simple_value": value}]})
+        found = [{"tag": name, "simple_value": value} for name, value in values.items() if math.isfinite(value)]
+        self._write(step, summary={"value": found})
 
     def pictures(self, step: int, strips: Mapping[str, RGBPicture]) -> None:
         """Write pictures, each under its name."""

@@ -30,8 +30,7 @@ from msnlan_jax.warm_start import read_start
 def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validation_sets: Sets) -> int:
     """Train a network, or go on from the newest whole checkpoint in `workdir`.
 
-    SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint; the same
-    call goes on from there.
+    SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint; the same call goes on from there.
 
     Args:
         config: every field of `configs/base.py`.

@@ -24,14 +24,13 @@ def read(folder):
 
 def test_what_is_written_can_be_read(tmp_path):
     events = Events(tmp_path / "new", 4, pytest.fail)
-    events.scalars(5, {"loss": 2.5, "psnr": float("nan")})
+    events.scalars(5, {"loss": 2.5, "psnr": float("nan"), "rate": 0.5})
     events.pictures(5, {"Set5/baby": np.zeros((4, 6, 3), np.uint8)})
     found = read(tmp_path / "new")  # before it is closed: a run that is killed has its events
     assert [event.step for event in found] == [0, 5, 5, 5]
     assert found[0].file_version == "brain.Event:2"
     assert found[1].session_log.status == 1
-    (value,) = found[2].summary.value
-    assert (value.tag, value.simple_value) == ("loss", 2.5)
+    assert [(value.tag, value.simple_value) for value in found[2].summary.value] == [("loss", 2.5), ("rate", 0.5)]
     (value,) = found[3].summary.value
     assert (value.tag, value.image.height, value.image.width) == ("Set5/baby", 4, 6)
     events.close()
