@@ -123,7 +123,9 @@ def traced_flops(function: Callable[..., Any], *arguments: Any) -> float:
 
     Loops count as often as they run; positions that a convolution reads from its padding count too.
     """
-    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
+    # A jitted function may have options for its compiler, which cannot be nested.
+    traced = function if hasattr(function, "trace") else jax.jit(function)
+    return _flops(traced.trace(*arguments).jaxpr.jaxpr)
 
 
 def _flops(jaxpr: Any) -> float:

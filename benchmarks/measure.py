@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from msnlan_jax import command
+from msnlan_jax.compilation import compiler_options
 
 RESULTS = Path("benchmarks/results")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "libtpu")
@@ -45,7 +46,7 @@ def interleave(ways: Mapping[Any, Way], rounds: int, warmups: int = 1) -> dict[A
 def compiled_way(function: Callable[..., Any], *arguments: Any) -> tuple[Way, Any, float]:
     """Compile a function for its arguments; return a way of running it, the compiled program, and compile seconds."""
     began = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
+    compiled = jax.jit(function, compiler_options=compiler_options()).lower(*arguments).compile()
     return lambda: jax.block_until_ready(compiled(*arguments)), compiled, time.perf_counter() - began
 
 

@@ -1,9 +1,10 @@
-"""Patch attention for matrix units: patches of queries and keys unfolded, the vertical offsets of values box-filtered.
+"""Patch attention for matrix units: patches unfolded into the inner dimension of products, or rows box-filtered.
 
-On accelerators the arithmetic that unfolding repeats is cheaper than passes over the L×L' matrix, L = HW queries and
-L' = H'W' keys. Scores are therefore one product with the inner dimension k²·d, and of D_k (SPEC.md §1) only the half
-along dy is left, once forward and once in the gradient, between products with the values unfolded along dx. The
-gradient is written out, and what is kept for it is the matrix of exponentials, in the inputs' dtype.
+On accelerators the arithmetic that unfolding repeats can be cheaper than passes over the L×L' matrix, L = HW queries
+and L' = H'W' keys. Scores are one product with the inner dimension k²·d, because D_k (SPEC.md §1) would have to pass
+over them in float32. Everywhere else the columns of patches are unfolded, and D_k's half along rows filters the
+matrix, in the inputs' dtype: once forward, three times in the gradient. The gradient is written out, and what is kept
+for it is the matrix of exponentials.
 """
 
 import functools
@@ -14,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Residuals = tuple[Array, ...]
+_SMALLEST = 1e-37
 
 
 def hybrid(
@@ -57,39 +59,46 @@ _attend.defvjp(_forward, _backward)
 def _outputs(
     query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
 ) -> tuple[Array, Residuals]:
-    (h, w), dtype = query.shape[:2], query.dtype
-    key_patches = (_unfold(key, k) * gain.reshape(-1, 1)).astype(dtype)
-    scores = _dot(_unfold(query, k), key_patches, (1, 1)) + bias.reshape(1, -1)
-    exponentials = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True)).astype(dtype)
+    (h, w), wk, dtype = query.shape[:2], key.shape[1], query.dtype
+    key_patches = (_unfold(_flat(key), wk, k) * gain.ravel()).astype(dtype)
+    scores = _dot(_unfold(_flat(query), w, k), key_patches, (0, 0)) + bias.ravel()
+    largest = jnp.max(scores, axis=1, keepdims=True)
+    exponentials = jnp.exp(scores - largest).astype(dtype)
     # A product with ones, because a reduction would be a second pass that computes the exponentials again.
     total = _dot(exponentials, jnp.ones((scores.shape[1], 8), dtype), (1, 0))[:, :1]
     share = presence.reshape(-1, 1) / total
-    weights = _box_rows(exponentials, h, w, key.shape[0], key.shape[1], k, row_scale=share)
-    pasted = _dot(weights, _unfold_columns(value, k), (1, 0), dtype)
-    return _fold_columns(pasted.reshape(h, w, -1), k), (query, key, value, gain, exponentials, share)
+    weights = _box_rows(exponentials, w, wk, k, row_scale=share)
+    pasted = _dot(_unfold_columns(_flat(value), wk, k), weights, (1, 1), dtype)
+    return _picture(_fold_columns(pasted, w, k), h), (query, key, value, gain, bias, exponentials, largest, share)
 
 
 def _gradients(k: int, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
-    query, key, value, gain, exponentials, share = residuals
+    query, key, value, gain, bias, exponentials, largest, share = residuals
     (h, w), (hk, wk), dtype = query.shape[:2], key.shape[:2], query.dtype
-    weights = exponentials.astype(jnp.float32) * share
-    cotangent = cotangent.astype(dtype)
-    d_pasted = _unfold_columns(cotangent, k)
-    boxed = _box_rows(exponentials, h, w, hk, wk, k, row_scale=share)
-    d_value = _fold_columns(_dot(boxed, d_pasted, (0, 0), dtype).reshape(hk, wk, -1), k)
-    d_boxed = _dot(d_pasted, _unfold_columns(value, k), (1, 1), dtype)
-    d_weights = _box_rows(d_boxed, h, w, hk, wk, k).astype(jnp.float32)
+    kept = exponentials.astype(jnp.float32)
+    d_pasted = _unfold_columns(_flat(cotangent.astype(dtype)), w, k)
+    boxed = _box_rows(exponentials, w, wk, k, row_scale=share)
+    d_value = _fold_columns(_dot(d_pasted, boxed, (1, 0), dtype), wk, k)
+    d_boxed = _dot(d_pasted, _unfold_columns(_flat(value), wk, k), (0, 0), dtype)
+    d_weights = _box_rows(d_boxed, w, wk, k).astype(jnp.float32)
+    weights = kept * share
     mean = jnp.sum(weights * d_weights, axis=1, keepdims=True)
-    d_scores = (weights * (d_weights - mean)).astype(dtype)
-    # Scores are ⟨query patch, key patch⟩ · gain; the gain's gradient needs L'·k²·d numbers, not L·L'.
-    key_patches = _unfold(key, k)
-    scaled = (key_patches * gain.reshape(-1, 1)).astype(dtype)
-    d_query = _fold(_dot(d_scores, scaled, (1, 0), dtype).reshape(h, w, -1), k)
-    d_patches = _dot(d_scores, _unfold(query, k), (0, 0))
-    d_gain = jnp.sum(d_patches * key_patches, axis=1).reshape(hk, wk)
-    d_key = _fold((d_patches * gain.reshape(-1, 1)).astype(dtype).reshape(hk, wk, -1), k)
+    d_scores = weights * (d_weights - mean)
+    # Scores, as their exponentials tell; where these have vanished, so has the gradient.
+    scores = jnp.log(jnp.maximum(kept, _SMALLEST)) + largest - bias.ravel()
+    d_gain = jnp.sum(d_scores * scores, axis=0) / gain.ravel()
+    d_products = _box_rows((d_scores * gain.ravel()).astype(dtype), w, wk, k)
+    d_query = _fold_columns(_dot(_unfold_columns(_flat(key), wk, k), d_products, (1, 1), dtype), w, k)
+    d_key = _fold_columns(_dot(_unfold_columns(_flat(query), w, k), d_products, (1, 0), dtype), wk, k)
     d_bias, d_presence = jnp.zeros((hk, wk)), jnp.zeros((h, w))
-    return d_query.astype(dtype), d_key.astype(dtype), d_value.astype(value.dtype), d_gain, d_bias, d_presence
+    return (
+        _picture(d_query, h).astype(dtype),
+        _picture(d_key, hk).astype(dtype),
+        _picture(d_value, hk).astype(value.dtype),
+        d_gain.reshape(hk, wk),
+        d_bias,
+        d_presence,
+    )
 
 
 def _dot(a: Array, b: Array, axes: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Array:
@@ -97,51 +106,56 @@ def _dot(a: Array, b: Array, axes: tuple[int, int], dtype: DTypeLike = jnp.float
     return product.astype(dtype)
 
 
-def _unfold_columns(x: Float[Array, "h w c"], k: int) -> Float[Array, "hw kc"]:
-    """Concatenate the k zero-padded neighbours along dx."""
-    h, w = x.shape[:2]
-    padded = jnp.pad(x, ((0, 0), (k // 2, k // 2), (0, 0)))
-    return jnp.concatenate([padded[:, o : o + w] for o in range(k)], axis=2).reshape(h * w, -1)
+def _flat(x: Float[Array, "h w c"]) -> Float[Array, "c hw"]:
+    """Features first, pixels in a row: where every shift of a picture is one of the row, and features are stacked."""
+    return x.reshape(-1, x.shape[2]).T
 
 
-def _unfold(x: Float[Array, "h w c"], k: int) -> Float[Array, "hw kkc"]:
-    """All zero-padded k×k patches. Along dy whole rows of the dx-unfolded picture shift, which stay aligned."""
-    h, w = x.shape[:2]
-    columns = jnp.pad(_unfold_columns(x, k).reshape(h, w, -1), ((k // 2, k // 2), (0, 0), (0, 0)))
-    return jnp.concatenate([columns[o : o + h] for o in range(k)], axis=2).reshape(h * w, -1)
+def _picture(x: Float[Array, "c hw"], h: int) -> Float[Array, "h w c"]:
+    return x.T.reshape(h, -1, x.shape[0])
 
 
-def _fold_columns(x: Float[Array, "h w kc"], k: int) -> Float[Array, "h w c"]:
+def _windows(x: Float[Array, "c n"], k: int, step: int) -> list[Float[Array, "c n"]]:
+    """The row at k offsets, `step` apart and centred, zero beyond the ends."""
+    n, reach = x.shape[1], k // 2 * step
+    padded = jnp.pad(x, ((0, 0), (reach, reach)))
+    return [padded[:, o * step : o * step + n] for o in range(k)]
+
+
+def _within(x: Float[Array, "c hw"], w: int, dx: int) -> Float[Array, "c hw"]:
+    """Zero where the pixel dx to the right would be in another row."""
+    column = jnp.arange(x.shape[1]) % w + dx
+    return jnp.where((column >= 0) & (column < w), x, 0)
+
+
+def _unfold_columns(x: Float[Array, "c hw"], w: int, k: int) -> Float[Array, "kc hw"]:
+    """Stack the k zero-padded neighbours along dx, of a picture w wide."""
+    return jnp.concatenate([_within(window, w, o - k // 2) for o, window in enumerate(_windows(x, k, 1))])
+
+
+def _unfold(x: Float[Array, "c hw"], w: int, k: int) -> Float[Array, "kkc hw"]:
+    """Stack all zero-padded k×k neighbours."""
+    return jnp.concatenate(_windows(_unfold_columns(x, w, k), k, w))
+
+
+def _fold_columns(x: Float[Array, "kc hw"], w: int, k: int) -> Float[Array, "c hw"]:
     """Add every one of k horizontal neighbours where it belongs: the transpose of `_unfold_columns`, in float32."""
-    w, c = x.shape[1], x.shape[2] // k
-    padded = jnp.pad(x, ((0, 0), (k // 2, k // 2), (0, 0))).astype(jnp.float32)
-    return sum(
-        (padded[:, k - 1 - o : k - 1 - o + w, o * c : (o + 1) * c] for o in range(1, k)),
-        start=padded[:, k - 1 : k - 1 + w, :c],
+    parts = jnp.split(x.astype(jnp.float32), k)
+    return functools.reduce(
+        jnp.add, (_windows(_within(part, w, o - k // 2), k, 1)[k - 1 - o] for o, part in enumerate(parts))
     )
-
-
-def _fold(x: Float[Array, "h w kkc"], k: int) -> Float[Array, "h w c"]:
-    """Transpose of `_unfold`, in float32."""
-    h, c = x.shape[0], x.shape[2] // k
-    padded = jnp.pad(x, ((k // 2, k // 2), (0, 0), (0, 0))).astype(jnp.float32)
-    rows = sum(
-        (padded[k - 1 - o : k - 1 - o + h, :, o * c : (o + 1) * c] for o in range(1, k)),
-        start=padded[k - 1 : k - 1 + h, :, :c],
-    )
-    return _fold_columns(rows, k)
 
 
 def _box_rows(
-    x: Float[Array, "l lk"], h: int, w: int, hk: int, wk: int, k: int, row_scale: Float[Array, "l 1"] | None = None
+    x: Float[Array, "l lk"], w: int, wk: int, k: int, row_scale: Float[Array, "l 1"] | None = None
 ) -> Float[Array, "l lk"]:
     """Sum along dy of the diagonal box, of `x · row_scale`; in a flat matrix a row of pixels is a shift."""
-    r = k // 2
+    r, (n, nk) = k // 2, x.shape
     padded = jnp.pad(x, ((r * w, r * w), (r * wk, r * wk)))
     scale = None if row_scale is None else jnp.pad(row_scale, ((r * w, r * w), (0, 0)))
 
     def shifted(o: int) -> Array:
-        part = padded[o * w : (o + h) * w, o * wk : (o + hk) * wk].astype(jnp.float32)
-        return part if scale is None else part * scale[o * w : (o + h) * w]
+        part = padded[o * w : o * w + n, o * wk : o * wk + nk].astype(jnp.float32)
+        return part if scale is None else part * scale[o * w : o * w + n]
 
-    return sum((shifted(o) for o in range(1, k)), start=shifted(0)).astype(x.dtype)
+    return functools.reduce(jnp.add, map(shifted, range(k))).astype(x.dtype)

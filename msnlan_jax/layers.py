@@ -36,16 +36,8 @@ class UniformInit:
         return jax.random.uniform(key, shape, dtype, -self.bound, self.bound)
 
 
-def conv(
-    features_in: int,
-    features_out: int,
-    kernel: int,
-    *,
-    compute: Compute,
-    rngs: nnx.Rngs,
-    padding: int | None = None,
-) -> nnx.Conv:
-    """Stride-1 convolution with bias, zero padding `kernel // 2` unless given, PyTorch-default initialisation.
+def conv(features_in: int, features_out: int, kernel: int, *, compute: Compute, rngs: nnx.Rngs) -> nnx.Conv:
+    """Stride-1 convolution with bias, zero padding `kernel // 2`, PyTorch-default initialisation.
 
     Args:
         features_in: input channels.
@@ -53,15 +45,13 @@ def conv(
         kernel: side of the square kernel.
         compute: dtype and precision.
         rngs: parameter random stream.
-        padding: zeros on every side; a padding above `kernel // 2` makes the output larger than the input.
     """
     init = UniformInit(1.0 / math.sqrt(features_in * kernel * kernel))
-    pad = kernel // 2 if padding is None else padding
     return nnx.Conv(
         features_in,
         features_out,
         (kernel, kernel),
-        padding=((pad, pad), (pad, pad)),
+        padding=((kernel // 2, kernel // 2),) * 2,
         dtype=jnp.dtype(compute.dtype),
         precision=compute.precision,
         kernel_init=init,

@@ -161,17 +161,8 @@ class ResidualGroup(nnx.Module):
 class PatchEmbedding(nnx.Module):
     """A convolution and a PReLU with one learned slope: how queries, keys, values and their grid are made."""
 
-    def __init__(
-        self,
-        features_in: int,
-        features_out: int,
-        kernel: int,
-        *,
-        compute: Compute,
-        rngs: nnx.Rngs,
-        padding: int | None = None,
-    ):
-        self.conv = conv(features_in, features_out, kernel, compute=compute, rngs=rngs, padding=padding)
+    def __init__(self, features_in: int, features_out: int, kernel: int, *, compute: Compute, rngs: nnx.Rngs):
+        self.conv = conv(features_in, features_out, kernel, compute=compute, rngs=rngs)
         self.prelu = nnx.PReLU(0.25)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h_out w_out c_out"]:
@@ -206,16 +197,18 @@ class NonLocalBranch(nnx.Module):
         embed = functools.partial(PatchEmbedding, n_feats, compute=compute, rngs=rngs)
         self.kernel_size, self.attention, self.precision = kernel_size, attention, compute.precision
         self.score_bytes, self.report_bands = score_bytes, report_bands
-        # Padding k//2 around a 3×3 kernel: the keys' grid is k − 3 larger than the picture, as in the released model.
-        self.grid = embed(n_feats, 3, padding=kernel_size // 2)
+        self.grid = embed(n_feats, 3)
         self.query = embed(n_feats // 2, 1)
         self.key = embed(n_feats // 2, 1)
         self.value = embed(n_feats, 1)
 
     def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
         """Return `x + ρ·(attention + ρ·x)`, the shape of `x`."""
+        # The released model pads its 3×3 convolution by k//2, so that the keys' grid is k − 3 larger than the picture.
+        # Not by the convolution itself, whose gradient XLA for CPU would compute many times slower.
         margin = self.kernel_size - 3
-        grid = extent.mask(self.grid(x), margin=margin)
+        around = (margin // 2, margin // 2)
+        grid = extent.mask(self.grid(jnp.pad(x, ((0, 0), around, around, (0, 0)))), margin=margin)
         attended = patch_attention(
             extent.mask(self.query(x)),
             extent.mask(self.key(grid), margin=margin),

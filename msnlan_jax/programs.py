@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from msnlan_jax import parameters
+from msnlan_jax.compilation import compiler_options
 from msnlan_jax.model import MSNLAN
 
 # Arrays in which the chop's tiles are run, by scale, smallest first. Pictures of the common sizes, 481×321 or 512×512,
@@ -54,15 +55,16 @@ def make_forward(model: nnx.Module, arrays: Sequence[ArraySize] = ()) -> Forward
         arrays: sizes to pad to before others, smallest first.
     """
     graph, values = parameters.split(model)
+    apply = _compiled()
 
     def forward(batch: Batch) -> Batch:
         if not isinstance(model, MSNLAN):
-            return np.asarray(_apply(graph, values, batch))
+            return np.asarray(apply(graph, values, batch))
         n, h, w = batch.shape[:3]
         array_h, array_w = padded_size(graph, n, h, w, arrays)
         padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
         sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
-        return np.asarray(_apply(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
+        return np.asarray(apply(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
 
     return forward
 
@@ -96,7 +98,12 @@ def compilations(kind: type = MSNLAN) -> int:
     return _COMPILED[kind]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.cache
+def _compiled() -> Callable[..., Array]:
+    """Made at the first use, because it asks for the backend, which must not be chosen on import."""
+    return jax.jit(_apply, static_argnums=0, compiler_options=compiler_options())
+
+
 def _apply(graph: nnx.GraphDef, values: parameters.Parameters, *arguments: Array) -> Array:
     model = parameters.merge(graph, values)
     _COMPILED[type(model)] += 1  # once for each program, when it is traced

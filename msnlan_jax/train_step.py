@@ -16,6 +16,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from msnlan_jax import parameters
+from msnlan_jax.compilation import compiler_options
 from msnlan_jax.losses import LOSSES
 from msnlan_jax.optimization import learning_rate_schedule, make_optimizer
 
@@ -112,7 +113,7 @@ def make_step(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh, loader: Loade
         skipped = {name: kept["counters"][name] for name in ("skipped", "skipped_in_a_row")}
         return kept, {"loss": loss, "grad_norm": norm, "learning_rate": rate} | skipped
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
 
 
 def _ema_decay(decay: float, step: Array) -> Array:
