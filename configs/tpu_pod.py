@@ -6,7 +6,7 @@ from configs import x4
 
 
 def get_config() -> ConfigDict:
-    """Return the pod configuration; `batch_size` is global, 16 pictures a chip on 16 chips."""
+    """Return the pod configuration; `batch_size` is global, 16 pictures on each of 16 chips: 4 GiB."""
     config = x4.get_config()
     config.dtype = "bfloat16"
     config.batch_size = 256

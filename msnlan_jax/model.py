@@ -42,7 +42,8 @@ class MSNLANConfig:
         scan_blocks: run a group's blocks as a loop over their stacked parameters, which compiles several times faster,
             or one after the other; None for a loop on accelerators only: gradients of convolutions in a loop are many
             times slower on CPU. Parameters are the same either way.
-        remat: compute a block's inner activations anew for the gradient, for less memory and more time.
+        remat: compute a block's inner activations anew for the gradient, for less memory; None for on TPU only, where
+            by its compiler's estimate it is also faster.
         attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
         score_bytes: how many bytes of attention scores are held at once; None for `patch_attention.SCORE_BYTES`.
         report_bands: tell `streaming.listening` how far the streamed attention is.
@@ -59,7 +60,7 @@ class MSNLANConfig:
     precision: str = "highest"
     attention: str = "auto"
     scan_blocks: bool | None = None
-    remat: bool = False
+    remat: bool | None = None
     score_bytes: int | None = None
     report_bands: bool = False
 
@@ -91,6 +92,11 @@ class MSNLANConfig:
     def loops(self) -> bool:
         """Whether blocks are run as a loop."""
         return jax.default_backend() != "cpu" if self.scan_blocks is None else self.scan_blocks
+
+    @property
+    def rematerializes(self) -> bool:
+        """Whether a block's inner activations are computed anew for the gradient."""
+        return jax.default_backend() == "tpu" if self.remat is None else self.remat
 
 
 def _concat(parts: Sequence[Array]) -> Array:
@@ -258,7 +264,13 @@ class MSNLAN(nnx.Module):
         c, compute = config.n_feats, config.compute
         layer = functools.partial(conv, compute=compute, rngs=rngs)
         group = functools.partial(
-            ResidualGroup, c, config.n_blocks, compute=compute, rngs=rngs, loops=config.loops, remat=config.remat
+            ResidualGroup,
+            c,
+            config.n_blocks,
+            compute=compute,
+            rngs=rngs,
+            loops=config.loops,
+            remat=config.rematerializes,
         )
         half = config.n_groups // 2
         self.config = config

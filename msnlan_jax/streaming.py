@@ -82,7 +82,7 @@ def _attend(
     score_bytes: int,
     report: bool,
 ) -> Float[Array, "h w c"]:
-    """Attend from bands of rows of one image; the softmax over blocks of keys takes two passes."""
+    """Attend from bands of rows of one image; the softmax over several blocks of keys takes two passes."""
     (h, w), (hk, wk) = query.shape[:2], key.shape[:2]
     band_rows, block_rows = split_rows(h, w, hk, wk, score_bytes)
     blocks = tuple(_split(x, block_rows) for x in (key, value, gain))
@@ -92,10 +92,15 @@ def _attend(
     @jax.checkpoint
     def attend(band: tuple[Array, Array]) -> Array:
         query, presence = band
+        never = impossible(query)
 
         def scores(key: Array, gain: Array, bias: Array) -> Array:
             products = jnp.einsum("hwd,xyd->hwxy", query, key, preferred_element_type=jnp.float32)
-            return shift_columns(products, k) * gain + bias
+            return apart(lambda y: shift_columns(y, k) * gain + bias, products, never)
+
+        def spread(weights: Array, value: Array) -> Array:
+            shifted = apart(lambda y: shift_columns(y, k), weights, never).astype(value.dtype)
+            return jnp.einsum("hwxy,xyc->hwc", shifted, value, preferred_element_type=jnp.float32)
 
         def add_up(state: tuple[Array, Array], block: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
             largest, total = state
@@ -109,9 +114,14 @@ def _attend(
             key, value, gain, bias = block
             # Not exp(scores − log of the total): added to large scores, the logarithm would lose its digits.
             weights = jnp.exp(scores(key, gain, bias) - largest[:, :, None, None]) * share[:, :, None, None]
-            spread = apart(lambda y: shift_columns(y, k), weights, impossible(query)).astype(value.dtype)
-            return output + jnp.einsum("hwxy,xyc->hwc", spread, value, preferred_element_type=jnp.float32), None
+            return output + spread(weights, value), None
 
+        if blocks[0].shape[0] == 1:
+            keys, values, gains, biases = (x[0] for x in blocks)
+            found = scores(keys, gains, biases)
+            exponentials = jnp.exp(found - jnp.max(found, axis=(2, 3), keepdims=True))
+            share = presence / jnp.sum(exponentials, axis=(2, 3))
+            return spread(exponentials * share[:, :, None, None], values)
         start = (jnp.full(presence.shape, -jnp.finfo(jnp.float32).max), jnp.zeros(presence.shape))
         (largest, total), _ = jax.lax.scan(add_up, start, blocks)
         share = presence / total

@@ -13,6 +13,7 @@ from msnlan_jax.optimization import learning_rate_schedule
 _INTERVALS = ("log_every", "eval_every", "checkpoint_every", "halve_every")
 _COUNTS = ("total_steps", "batch_size", "patch_size", "keep_checkpoints", "accumulate", "max_skipped_in_a_row")
 BLOCKS = {"auto": None, "scan": True, "unroll": False}
+REMAT = {"auto": None, "on": True, "off": False}
 
 
 def model_config(config: ConfigDict) -> MSNLANConfig:
@@ -21,6 +22,9 @@ def model_config(config: ConfigDict) -> MSNLANConfig:
     Raises:
         InputError: naming the field whose value is not possible.
     """
+    for name, choices in (("blocks", BLOCKS), ("remat", REMAT)):
+        if config[name] not in choices:
+            raise InputError(f"config.{name}: found {config[name]!r}, expected one of {', '.join(choices)}")
     try:
         return MSNLANConfig(
             scale=config.scale,
@@ -28,10 +32,8 @@ def model_config(config: ConfigDict) -> MSNLANConfig:
             dtype=config.dtype,
             precision=config.precision,
             scan_blocks=BLOCKS[config.blocks],
-            remat=config.remat,
+            remat=REMAT[config.remat],
         )
-    except KeyError:
-        raise InputError(f"config.blocks: found {config.blocks!r}, expected one of {', '.join(BLOCKS)}") from None
     except InputError as error:
         raise InputError(f"config: {error}") from None
 

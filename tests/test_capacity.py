@@ -169,7 +169,7 @@ def test_programs_that_do_not_report_are_as_before(network):
     def program(model):
         graph, values = parameters.split(model)
         sizes = np.array([[12, 10]], np.int32)
-        return programs._apply.lower(graph, values, picture(0, 1, 16, 16, 3), sizes).as_text()
+        return programs._compiled().lower(graph, values, picture(0, 1, 16, 16, 3), sizes).as_text()
 
     streamed = programs.reconfigured(network, attention="streamed")
     assert "callback" not in program(streamed)
