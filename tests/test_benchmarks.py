@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import hlo, measure
+from tests.samples import save_noise, save_workdir, tiny_parameters
 
 PROGRAM = """HloModule step, is_scheduled=true
 
@@ -123,3 +124,16 @@ def test_whole_image_needs_sizes(monkeypatch, tmp_path):
 
     with pytest.raises(InputError, match="found 'large', expected as in"):
         run(monkeypatch, whole_image.main, "--sizes", "large", "--output", str(tmp_path))
+
+
+def test_compilations(monkeypatch, tmp_path):
+    from benchmarks import compilations
+
+    save_noise(tmp_path / "data" / "Tiny" / "HR", {"a.png": (64, 68, 3), "b.png": (72, 60, 3)})
+    save_workdir(tmp_path / "run", (1, tiny_parameters(2), None))
+    flags = ("--data_dir", str(tmp_path / "data"), "--datasets", "Tiny", "--scale", "2", "--weights")
+    run(monkeypatch, compilations.main, *flags, str(tmp_path / "run"), "--output", str(tmp_path))
+    found = json.loads((tmp_path / "compilations-x2.json").read_text())
+    shared, exact = found["rows"]
+    assert (shared["programs"], shared["pictures"], exact["programs"], exact["pictures"]) == (1, 2, 2, 2)
+    assert found["largest difference of a picture's PSNR, dB"] < 1e-3
