@@ -110,7 +110,7 @@ MISTAKES = [
     ("upscale rgba.png -o out/new.png --scale 1e6", "memory: a picture of 5000000×6000000 pixels needs about"),
     ("upscale rgba.png none.png -o out", "none.png: no such file or folder"),
     ("upscale rgba.png x2.safetensors -o file", "--output: file is a file, expected a folder"),
-    ("upscale data/tiny/HR/a.png data/mismatch/HR/a.png -o out", "data/mismatch/HR: found several pictures called a"),
+    ("upscale data/tiny/HR/a.png data/mismatch/HR/a.png -o out", "data/mismatch/HR: found a.png and a.png, which"),
     ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tiles: found size 0"),
     ("upscale nothing -o out", "nothing: found no pictures, expected at least one"),
     ("upscale data/tiny/HR -o file", "--output: file is a file, expected a folder"),
@@ -313,5 +313,6 @@ def test_other_endings(error, capsys, monkeypatch, compilation_cache):
 def test_pictures_that_would_share_a_name_are_refused(invoke, tmp_path):
     save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "a.png": (3, 3)})
     result = invoke("upscale", "in", "-o", "out", "--scale", "2")
-    assert (result.code, result.err) == (2, "error: in: found several pictures called a, expected different names\n")
+    expected = "error: in: found a.jpg and a.png, which would both become a.png, expected different names\n"
+    assert (result.code, result.err) == (2, expected)
     assert not (tmp_path / "out").exists()

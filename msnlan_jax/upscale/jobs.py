@@ -57,7 +57,8 @@ def plan(inputs: Sequence[epath.Path], output: epath.Path | None, scale: str, fo
         other = by_target.setdefault(str(job.target), job.source)
         if other != job.source:
             raise InputError(
-                f"{job.source.parent}: found several pictures called {job.source.stem}, expected different names"
+                f"{job.source.parent}: found {other.name} and {job.source.name}, which would both become "
+                f"{job.target.name}, expected different names"
             )
     if output is not None:
         prepare_output_dir(output, "--output")
