@@ -19,8 +19,8 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--picture", help="for --verify: a small picture; by default a part of a built-in photo")
     parser.add_argument("--inspect", metavar="FILE", help="only say what a checkpoint holds, of any kind")
     flags = parser.parse_args()
-    if flags.inspect is None and flags.input is None:
-        parser.error("the following arguments are required: --input, or --inspect")
+    if flags.input is None and (flags.inspect is None or flags.output or flags.verify):
+        parser.error("the following arguments are required: --input, or --inspect alone")
     if flags.inspect is None and flags.output is None and not flags.verify:
         parser.error("the following arguments are required: --output, or --verify")
     if flags.dtype == "bfloat16" and flags.to_torch:

@@ -119,7 +119,13 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     save_to = output if flags.save_images else None
     outcome = benchmark.score_network(model, method, datasets, protocol, options=options, save_to=save_to, **common)
     result = report.results(
-        scale, weights, protocol.as_json() | options, outcome.datasets, outcome.bicubic, method=method
+        scale,
+        weights,
+        protocol.as_json() | options,
+        outcome.datasets,
+        outcome.bicubic,
+        method=method,
+        notes=outcome.notes,
     )
     config = model.config if isinstance(model, MSNLAN) else None
     return result, {"compared": common["compared"], "samples": common["showcase"].samples, "config": config}, output

@@ -70,10 +70,11 @@ class Protocol:
 
 @dataclasses.dataclass
 class Outcome:
-    """Scores by data set, of the method and of bicubic."""
+    """Scores by data set, of the method and of bicubic; and which pictures, `set/name`, were not run as asked for."""
 
     datasets: dict[str, DatasetScores] = dataclasses.field(default_factory=dict)
     bicubic: dict[str, DatasetScores] = dataclasses.field(default_factory=dict)
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def score_network(
@@ -102,7 +103,8 @@ def score_network(
     Raises:
         FileNotFoundError, InputError: as `evaluation.evaluate`.
     """
-    run = functools.partial(_run, model, rounding=protocol.rounding, options=options)
+    found: list[str] = []
+    run = functools.partial(_run, model, rounding=protocol.rounding, options={**options, "on_note": found.append})
     bicubic = functools.partial(_run, Bicubic(protocol.scale), rounding=protocol.rounding, options={})
     outcome = Outcome()
     for dataset, pairs in datasets.items():
@@ -118,6 +120,9 @@ def score_network(
             scores = {BICUBIC: baseline.images[name], method: protocol.score(sr, hr, protocol.cut)}  # noqa: B023
             _show(showcase, dataset, name, hr, pictures, scores, compared)  # noqa: B023
             _save(save_to, dataset, name, hr, pictures, protocol)  # noqa: B023
+            if found:
+                outcome.notes[f"{dataset}/{name}"] = "; ".join(found)  # noqa: B023
+                found.clear()
 
         result = evaluation.evaluate(
             run, pairs, protocol.scale, border=protocol.cut, score=protocol.score, on_picture=add, title=dataset

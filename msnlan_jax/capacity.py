@@ -14,7 +14,7 @@ from msnlan_jax.complexity import multiply_adds
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN, MSNLANConfig
 from msnlan_jax.patch_attention import limit_scores, smallest_block, working_bytes
-from msnlan_jax.programs import CHOP_ARRAYS, bucket
+from msnlan_jax.programs import CHOP_ARRAYS, bucket, chop_tile
 
 GB = 10**9
 # Tiles in a batch; the chop has four by its geometry.
@@ -109,8 +109,12 @@ def plan(
         else:
             reason = f"whole, {w}×{h} would take about {hours:.0f} h; inference 'whole' insists"
         inference, note = "tile", f"in tiles of {tile[1]}×{tile[0]} pixels, as {reason}"
-    array = CHOP_ARRAYS[config.scale][-1] if inference == "chop" else (bucket(tile[0]), bucket(tile[1]))
-    score_bytes, needed = _fit(config, (h, w), array, 1 if tile == (h, w) else TILE_BATCH, limit)
+    array, batch = (bucket(tile[0]), bucket(tile[1])), 1 if tile == (h, w) else TILE_BATCH
+    if inference == "chop":
+        corner = chop_tile(h, w, config.scale)
+        is_cut = corner[0] <= h and corner[1] <= w
+        array, batch = (CHOP_ARRAYS[config.scale][-1], TILE_BATCH) if is_cut else ((bucket(h), bucket(w)), 1)
+    score_bytes, needed = _fit(config, (h, w), array, batch, limit)
     if needed > limit:
         raise _too_large(needed, limit, h, w)
     return Plan(inference, score_bytes, note)
@@ -137,10 +141,11 @@ def estimate_bytes(
 
 def estimate_seconds(config: MSNLANConfig, h: int, w: int) -> float:
     """Estimate how long a whole picture of h×w LR pixels takes: convolutions, and attention with the rows of patches
-    unfolded and scores computed twice, as it is streamed."""
-    per_pair = 2 * (config.n_feats // 2) + config.n_feats
+    unfolded and scores computed twice, as it is streamed where not all keys fit into a block."""
+    passes = 1 if 4 * w * h * w <= limit_scores(config.score_bytes) else 2
+    per_pair = passes * (config.n_feats // 2) + config.n_feats
     attention = sum(k * h * w * (h + k - 3) * (w + k - 3) * per_pair for k in KERNEL_SIZES)
-    rate = _CORE_RATE * (os.cpu_count() or 1) if jax.default_backend() == "cpu" else _ACCELERATOR_RATE
+    rate = _CORE_RATE * _count_cores() if jax.default_backend() == "cpu" else _ACCELERATOR_RATE
     return (multiply_adds(config, h, w).convolutions + attention) / rate
 
 
@@ -178,6 +183,11 @@ def _gigabytes(text: str) -> float | None:
     if limit is not None and not 0 < limit < math.inf:
         raise argparse.ArgumentTypeError(f"found {text}, expected a positive number of GB")
     return limit
+
+
+def _count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_bytes() -> int:

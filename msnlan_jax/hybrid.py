@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from msnlan_jax.score_matrix import SMALLEST_WEIGHT
+
 Residuals = tuple[Array, ...]
-_SMALLEST = 1e-37
 
 
 def hybrid(
@@ -85,7 +86,7 @@ def _gradients(k: int, residuals: Residuals, cotangent: Array) -> tuple[Array, .
     mean = jnp.sum(weights * d_weights, axis=1, keepdims=True)
     d_scores = weights * (d_weights - mean)
     # Scores, as their exponentials tell; where these have vanished, so has the gradient.
-    scores = jnp.log(jnp.maximum(kept, _SMALLEST)) + largest - bias.ravel()
+    scores = jnp.log(jnp.maximum(kept, SMALLEST_WEIGHT)) + largest - bias.ravel()
     d_gain = jnp.sum(d_scores * scores, axis=0) / gain.ravel()
     d_products = _box_rows((d_scores * gain.ravel()).astype(dtype), w, wk, k)
     d_query = _fold_columns(_dot(_unfold_columns(_flat(key), wk, k), d_products, (1, 1), dtype), w, k)
@@ -115,6 +116,12 @@ def _picture(x: Float[Array, "c hw"], h: int) -> Float[Array, "h w c"]:
     return x.T.reshape(h, -1, x.shape[0])
 
 
+def _shift(x: Float[Array, "c n"], d: int) -> Float[Array, "c n"]:
+    """`x[:, i + d]` at i, zero beyond the ends."""
+    n = x.shape[1]
+    return jnp.pad(x, ((0, 0), (max(-d, 0), max(d, 0))))[:, max(d, 0) : max(d, 0) + n]
+
+
 def _windows(x: Float[Array, "c n"], k: int, step: int) -> list[Float[Array, "c n"]]:
     """The row at k offsets, `step` apart and centred, zero beyond the ends."""
     n, reach = x.shape[1], k // 2 * step
@@ -141,9 +148,7 @@ def _unfold(x: Float[Array, "c hw"], w: int, k: int) -> Float[Array, "kkc hw"]:
 def _fold_columns(x: Float[Array, "kc hw"], w: int, k: int) -> Float[Array, "c hw"]:
     """Add every one of k horizontal neighbours where it belongs: the transpose of `_unfold_columns`, in float32."""
     parts = jnp.split(x.astype(jnp.float32), k)
-    return functools.reduce(
-        jnp.add, (_windows(_within(part, w, o - k // 2), k, 1)[k - 1 - o] for o, part in enumerate(parts))
-    )
+    return functools.reduce(jnp.add, (_shift(_within(part, w, o - k // 2), k // 2 - o) for o, part in enumerate(parts)))
 
 
 def _box_rows(

@@ -20,11 +20,10 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.images import Picture, to_rgb
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN
 from msnlan_jax.patch_attention import count_bands
-from msnlan_jax.programs import CHOP_ARRAYS, Forward, make_forward
+from msnlan_jax.programs import CHOP_ARRAYS, CHOP_LIMITS, Forward, chop_tile, make_forward
 from msnlan_jax.resize import imresize
 
 INFERENCE_MODES = ("whole", "chop", "tile")
-CHOP_SHAVE = 10
 TILE_SIZE = 64
 TILE_OVERLAP = 16
 # Bands are reported of pictures that take longer than so many seconds: JAX does not cache programs that report.
@@ -204,35 +203,24 @@ def _bands(model: nnx.Module, h: int, w: int) -> int:
     return sum(count_bands(*array, k, form=config.attention, score_bytes=config.score_bytes) for k in KERNEL_SIZES)
 
 
-def _chop_tile(h: int, w: int, scale: int) -> tuple[int, int]:
-    """Return the size of the corners into which h×w pixels are cut."""
-    # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
-    tile_h, tile_w = (side // 2 + CHOP_SHAVE for side in (h, w))
-    return tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
-
-
 def _chop_parts(h: int, w: int, scale: int) -> int:
     """Return in how many tiles h×w pixels are run."""
-    tile_h, tile_w = _chop_tile(h, w, scale)
+    tile_h, tile_w = chop_tile(h, w, scale)
     if tile_h > h or tile_w > w:
         return 1
-    return 4 if tile_h * tile_w < _chop_limit(scale) else 4 * _chop_parts(tile_h, tile_w, scale)
-
-
-def _chop_limit(scale: int) -> int:
-    return 3600 if scale == 4 else 4000
+    return 4 if tile_h * tile_w < CHOP_LIMITS[scale] else 4 * _chop_parts(tile_h, tile_w, scale)
 
 
 def _chop(forward: Forward, lr: Image, scale: int, count: Callable[[int], None]) -> Image:
     """Cut into four overlapping corners, and those again until they are small; stitch at the halves (SPEC.md §5)."""
     h, w = lr.shape[:2]
-    tile_h, tile_w = _chop_tile(h, w, scale)
+    tile_h, tile_w = chop_tile(h, w, scale)
     if tile_h > h or tile_w > w:
         # The released code breaks here.
         return _whole(forward, lr, count)
     top, bottom, left, right = slice(0, tile_h), slice(h - tile_h, h), slice(0, tile_w), slice(w - tile_w, w)
     corners = [lr[rows, columns] for rows in (top, bottom) for columns in (left, right)]
-    if tile_h * tile_w < _chop_limit(scale):
+    if tile_h * tile_w < CHOP_LIMITS[scale]:
         tiles = list(forward(np.stack(corners)))
         count(4)
     else:

@@ -75,6 +75,9 @@ class MSNLANConfig:
                 raise InputError(
                     f"{name}: found {getattr(self, name)!r}, expected one of {', '.join(map(str, choices))}"
                 )
+        for name in ("scan_blocks", "remat"):
+            if getattr(self, name) not in (None, True, False):
+                raise InputError(f"{name}: found {getattr(self, name)!r}, expected None, True or False")
         for name, least in (("n_feats", 2), ("n_groups", 2), ("n_blocks", 1)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise InputError(f"{name}: found {getattr(self, name)!r}, expected a whole number of at least {least}")
@@ -154,7 +157,7 @@ class ResidualGroup(nnx.Module):
             return nnx.merge(graphs[0], state)(features, extent), None
 
         if self.remat:
-            run = jax.checkpoint(run)
+            run = jax.checkpoint(run, prevent_cse=not self.loops)  # which a loop does by itself
         features = x
         if self.loops:
             features, _ = jax.lax.scan(run, features, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))

@@ -16,6 +16,9 @@ from msnlan_jax import parameters
 from msnlan_jax.compilation import compiler_options
 from msnlan_jax.model import MSNLAN
 
+# The released chop: how far a corner reaches beyond the half, and below how many pixels it is not cut again, by scale.
+CHOP_SHAVE = 10
+CHOP_LIMITS = {2: 4000, 3: 4000, 4: 3600}
 # Arrays in which the chop's tiles are run, by scale, smallest first. Pictures of the common sizes, 481×321 or 512×512,
 # are cut into tiles that fill the first two almost or the third; the last holds any tile below the chop's limit that is
 # not very long. Larger steps would waste attention, which costs with the square of the area.
@@ -85,6 +88,13 @@ def _array_size(ready: Sequence[ArraySize], made: list[ArraySize], h: int, w: in
     if not (sizes := fitting(ready, _REUSE_CHOP) or fitting(made, _REUSE)):
         made.append(own)
     return min(sizes, key=math.prod, default=own)
+
+
+def chop_tile(h: int, w: int, scale: int) -> tuple[int, int]:
+    """Return the size of the corners into which the chop cuts h×w pixels; where it is larger, they are run whole."""
+    # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
+    tile_h, tile_w = (side // 2 + CHOP_SHAVE for side in (h, w))
+    return tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
 
 
 def bucket(size: int) -> int:

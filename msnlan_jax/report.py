@@ -30,6 +30,7 @@ def results(
     bicubic: Mapping[str, DatasetScores],
     *,
     method: str | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `results.json`; a score that is no finite number (equal pictures) is null.
 
@@ -40,6 +41,7 @@ def results(
         datasets: name → its scores.
         bicubic: the same sets by bicubic up-sampling, the baseline; may be empty.
         method: what to call it in tables; by default `weights`.
+        notes: `set/picture` → how it was run, where that is not as the protocol says.
     """
     named = {} if method in (None, weights) else {"method": method}
     return {
@@ -47,6 +49,7 @@ def results(
         "weights": weights,
         **named,
         "protocol": dict(protocol),
+        **({"notes": dict(notes)} if notes else {}),
         "datasets": {name: _as_json(scores) for name, scores in datasets.items()},
         "bicubic": {name: _as_json(scores) for name, scores in bicubic.items()},
     }
@@ -72,6 +75,7 @@ def markdown(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> st
                 numbers.append(number(scores.get("seconds"), 1))
                 lines.append(f"| {name} | {len(scores['images'])} | {row.name} | {' | '.join(numbers)} |")
     lines += [f"\n{row.name}: {row.note}." for row in measured if row.note]
+    lines += [f"\n{picture}: {note}." for picture, note in result.get("notes", {}).items()]
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 KEPT_BYTES = 2 * 2**30
 # Score of a position that is not there. Finite, so that a softmax over nothing else is no NaN.
 NOWHERE = -1e30
-_SMALLEST_WEIGHT = 1e-37
+# A little above the smallest float32 that has all its digits: less has no logarithm worth having.
+SMALLEST_WEIGHT = 1e-37
 
 Matrix = Float[Array, "h w hk wk"]
 
@@ -179,7 +180,7 @@ def _attend_backward(k, precision, residuals, cotangent):  # type: ignore[no-unt
         else:
             # Where weights have vanished, so has the gradient.
             weights = matrix.astype(jnp.float32)
-            scores = jnp.log(jnp.maximum(weights, _SMALLEST_WEIGHT) * total) + largest
+            scores = jnp.log(jnp.maximum(weights, SMALLEST_WEIGHT) * total) + largest
         given = cotangent.astype(value.dtype)
         d_weights = _products(given, value, k, never)
         d_scores = weights * (d_weights - _sum(weights * d_weights, (2, 3), never))

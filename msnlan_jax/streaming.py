@@ -53,12 +53,12 @@ def streamed(
     """Attend without ever holding a whole score matrix; arguments as in `patch_attention`.
 
     Args:
-        query: likewise the other arrays, and `k`.
-        key: see there.
-        value: see there.
-        gain: what a key's scores are multiplied by.
-        bias: what is added to them.
-        presence: 0 for queries that are not there.
+        query: `[B,H,W,d]`, on the output's grid.
+        key: `[B,H',W',d]`.
+        value: `[B,H',W',C]`.
+        gain: `[B,H',W']`, what a key's scores are multiplied by.
+        bias: `[B,H',W']`, what is added to them.
+        presence: `[B,H,W]`, 0 for queries that are not there.
         k: patch side.
         precision: of matrix products.
         score_bytes: about how large a band's scores against a block may be.
@@ -119,7 +119,7 @@ def _attend(
         if blocks[0].shape[0] == 1:
             keys, values, gains, biases = (x[0] for x in blocks)
             found = scores(keys, gains, biases)
-            exponentials = jnp.exp(found - jnp.max(found, axis=(2, 3), keepdims=True))
+            exponentials = jnp.exp(found - jax.lax.stop_gradient(jnp.max(found, axis=(2, 3), keepdims=True)))
             share = presence / jnp.sum(exponentials, axis=(2, 3))
             return spread(exponentials * share[:, :, None, None], values)
         start = (jnp.full(presence.shape, -jnp.finfo(jnp.float32).max), jnp.zeros(presence.shape))

@@ -12,7 +12,8 @@ from msnlan_jax.images import RGBPicture
 
 
 class Events:
-    """Writes scalars and pictures, each handed to the file system before the call returns.
+    """Writes scalars and pictures, each handed to the file system before the call returns; a remote one gets scalars
+    together with the next pictures.
 
     Args:
         folder: where the event file goes, local or remote.
@@ -22,13 +23,15 @@ class Events:
 
     def __init__(self, folder: epath.PathLike, start: int, say: Callable[[str], None]):
         self._say = say
+        # Where files cannot grow, each flush writes the whole of it anew.
+        self._is_remote = "://" in str(folder)
         self._writer: Any = None
         try:
             from tensorboardX import event_file_writer
 
             epath.Path(folder).mkdir(parents=True, exist_ok=True)
             self._writer = event_file_writer.EventsWriter(str(epath.Path(folder) / "events"))
-        except (ImportError, OSError) as error:  # of tensorboardX itself, or of what it needs to write to gs://
+        except Exception as error:  # remote file systems have errors of their own
             self._give_up(error)
         if start:
             self._write(start + 1, session_log={"status": 1})  # 1: a session starts
@@ -45,11 +48,12 @@ class Events:
 
             for name, strip in strips.items():
                 self._write(step, summary=summary.image(name, strip, dataformats="HWC"))
+        self._flush()
 
     def close(self) -> None:
         """Finish the event file."""
         if self._writer is not None:
-            with contextlib.suppress(OSError):  # every event has been written
+            with contextlib.suppress(Exception):  # nobody can do anything about it
                 self._writer.close()
 
     def _write(self, step: int, **content: Any) -> None:
@@ -58,8 +62,16 @@ class Events:
 
             try:
                 self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
+            except Exception as error:  # remote file systems have errors of their own
+                self._give_up(error)
+            if not self._is_remote:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            try:
                 self._writer.flush()
-            except OSError as error:
+            except Exception as error:
                 self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:

@@ -6,13 +6,16 @@ import math
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
-from msnlan_jax import capacity, inference, parameters, programs
+from msnlan_jax import benchmark, capacity, inference, parameters, programs, report
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict, upscale
 from msnlan_jax.model import MSNLANConfig
+from msnlan_jax.pairs import Pair
+from msnlan_jax.showcase import Showcase
 from tests.helpers import FORWARD, picture, record_forms, relative_l2
-from tests.samples import Nearest, noise, tiny_config, tiny_parameters
+from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
 GB = capacity.GB
 
@@ -77,7 +80,7 @@ def test_what_does_not_fit_by_the_smallest_block_is_tiled_and_it_is_said_once(ne
 @pytest.mark.parametrize("model", [None, Nearest(2)], ids=["network", "other"])
 @pytest.mark.parametrize("mode", ["whole", "auto", "tile", "chop"])
 def test_what_does_not_fit_in_tiles_is_refused_before_it_is_run(network, model, mode, monkeypatch):
-    monkeypatch.setattr(programs, "_apply", lambda *args: pytest.fail("it was run"))
+    monkeypatch.setattr(programs, "_compiled", lambda: lambda *args: pytest.fail("it was run"))
     with pytest.raises(InputError, match=r"^memory: a picture of 8×9 pixels needs about .* found 1e-06 GB; expected a"):
         upscale(model or network, noise(0, 9, 8, 3), inference=mode, memory_limit=1e-6)
 
@@ -174,3 +177,17 @@ def test_programs_that_do_not_report_are_as_before(network):
     streamed = programs.reconfigured(network, attention="streamed")
     assert "callback" not in program(streamed)
     assert "callback" in program(programs.reconfigured(streamed, report_bands=True))
+
+
+@pytest.mark.usefixtures("no_program")
+def test_an_evaluation_tells_which_pictures_were_not_run_as_asked_for(network, tmp_path):
+    save_noise(tmp_path, {"large.png": (120, 100, 3), "small.png": (24, 24, 3)})
+    pairs = {"s": [Pair(name, epath.Path(tmp_path / f"{name}.png")) for name in ("large", "small")]}
+    limit = (needed(network, 60, 50, 1) - 1) / GB
+    options = {"inference": "whole", "tile_size": 8, "tile_overlap": 2, "memory_limit": limit}
+    protocol = benchmark.Protocol(2)
+    outcome = benchmark.score_network(network, "ours", pairs, protocol, options=options, showcase=Showcase(0))
+    assert list(outcome.notes) == ["s/large"]
+    result = report.results(2, "w", protocol.as_json(), outcome.datasets, outcome.bicubic, notes=outcome.notes)
+    assert result["notes"]["s/large"].startswith("in tiles of 8×8 pixels, as whole, ")
+    assert "s/large: in tiles of 8×8 pixels" in report.markdown(result)

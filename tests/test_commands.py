@@ -117,6 +117,7 @@ MISTAKES = [
     ("train --config none.py --workdir new", ".*none.py"),
     ("train --workdir new", "flags: expected both --config"),
     ("train --config {root}/configs/quickstart.py", "flags: expected both --config"),
+    ("convert --inspect x2.safetensors --output x.safetensors", "the following arguments are required: --input"),
     (f"{TRAIN} more", "flags: found 'more', expected only --flag=value"),
     (f"{TRAIN} --config.nope=1", "--config.nope: found an unknown field; configs/base.py lists them all"),
     (f"{TRAIN} --config.batchsize=1", "--config.batchsize: found an unknown field; did you mean batch_size?"),

@@ -14,6 +14,11 @@ def asks_anew():
     compilation.compiler_options.cache_clear()
 
 
+@pytest.mark.skipif(not jax.__version__.startswith("0.10."), reason="other versions may have no such option")
+def test_options_are_in_force():
+    assert compilation.compiler_options()
+
+
 def test_options_change_no_result():
     x, kernel = jnp.asarray(normal(0, 1, 9, 8, 4)), jnp.asarray(normal(1, 3, 3, 4, 4))
 

@@ -190,6 +190,21 @@ def test_bfloat16_weights_are_stored_but_not_summed(form):
     assert relative_l2(found, definition(*arrays, 3)) <= (FORWARD if form == "unfold" else 2**-8)
 
 
+@pytest.mark.parametrize("form", ["box", "hybrid"])
+@pytest.mark.parametrize("k", [3, 7])
+def test_bfloat16_gradients_are_near_those_of_float32(form, k):
+    arrays = [x.astype(jnp.bfloat16) for x in inputs(h=6, w=7, k=k)]
+    cotangent = jnp.asarray(normal(9, *definition(*arrays, k).shape))
+
+    def gradients(form, *arrays):
+        return jax.grad(lambda *x: jnp.sum(cotangent * attend(form, k, *x)), argnums=(0, 1, 2))(*arrays)
+
+    expected = gradients("unfold", *(x.astype(jnp.float32) for x in arrays))
+    for found, true in zip(gradients(form, *arrays), expected, strict=True):
+        assert found.dtype == jnp.bfloat16
+        assert relative_l2(found.astype(jnp.float32), true) <= 2**-5
+
+
 @pytest.mark.parametrize(("spare", "chosen"), [(0, "box"), (-1, "streamed")])
 def test_auto_chooses_by_score_bytes(monkeypatch, spare, chosen):
     query, key, value = inputs(h=6)
