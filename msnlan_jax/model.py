@@ -343,6 +343,6 @@ def shuffle_factors(scale: int) -> tuple[int, ...]:
 def count_parameters(model: nnx.Module) -> int:
     """Number of parameters as the paper counts them: trained ones plus the 24 of the frozen mean shifts.
 
-    The mean shifts are constants here; the released model stores them as two 1×1 convolutions (SPEC.md §2).
+    The mean shifts are constants here; the released model stores them as two 1×1 convolutions (SPEC.md §3).
     """
     return sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param))) + 24

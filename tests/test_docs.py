@@ -1,9 +1,14 @@
-"""What README.md and docs/ say: links lead somewhere, and the Python that is printed runs."""
+"""What README.md and docs/ say: links lead somewhere, what is listed is there, and the Python that is printed runs."""
 
+import inspect
+import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from flax import nnx
 
 from msnlan_jax import weights
 from msnlan_jax.images import write_image
@@ -12,6 +17,9 @@ from tests.samples import noise, tiny_config, tiny_parameters
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+FLAG_TABLES = re.findall(
+    r"^\| `python ([^`]+)` \| default .*\n((?:\|.*\n)+)", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE
+)
 
 
 def anchors(page):
@@ -36,6 +44,68 @@ def test_every_page_is_listed():
     listed = (ROOT / "docs" / "README.md").read_text()
     assert [page.name for page in PAGES[1:] if page.name != "README.md" and f"]({page.name})" not in listed] == []
     assert "](docs/README.md)" in PAGES[0].read_text()
+
+
+def test_cited_sections_are_there():
+    folders = [ROOT / name for name in ("benchmarks", "configs", "data", "msnlan_jax", "tests")]
+    files = [*ROOT.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
+    cited = {
+        (path.name, number)
+        for path in files
+        for citation in re.findall(r"SPEC\.md\W+§\d+(?:(?:,| and)\s+§\d+)*", path.read_text())
+        for number in re.findall(r"§(\d+)", citation)
+    }
+    assert len(cited) > 20
+    headings = re.findall(r"^## (\d+)\. ", (ROOT / "docs" / "SPEC.md").read_text(), re.MULTILINE)
+    assert [citation for citation in sorted(cited) if citation[1] not in headings] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "table"), FLAG_TABLES, ids=[program for program, _ in FLAG_TABLES])
+def test_flags_are_those_of_the_program(program, table):
+    printed = subprocess.run(
+        [sys.executable, *program.split(), "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    expected = set(re.findall(r"^  (?:-o.*, )?(--\w+)", printed, re.MULTILINE))
+    listed = [flag for row in table.splitlines() for flag in re.findall(r"`(--\w+)", row.split("|")[1])]
+    assert set(listed) == expected
+
+
+def test_every_program_has_its_flags_listed():
+    programs = {path.name for path in ROOT.glob("*.py")}
+    for package in ("data", "msnlan_jax"):
+        for path in (ROOT / package).rglob("*.py"):
+            if "\nif __name__ ==" in path.read_text():
+                module = path.relative_to(ROOT).with_suffix("").parts
+                programs.add("-m " + ".".join(part for part in module if part != "__main__"))
+    assert {program for program, _ in FLAG_TABLES} == programs
+
+
+def test_signatures_are_those_of_the_code():
+    """Of every `name(arguments)` on the page; … stands for the arguments, or keywords, of the one before."""
+    page = FENCED.sub("", (ROOT / "docs" / "api.md").read_text())
+    modules, names = {}, {}
+    for dotted in set(re.findall(r"\b(?:msnlan_jax|data)(?:\.\w+)+", (ROOT / "docs" / "api.md").read_text())):
+        module = inspect.getmodule(pkgutil.resolve_name(dotted))
+        modules[module.__name__.split(".")[-1]] = module
+        names |= {
+            name: found for name, found in vars(module).items() if inspect.isroutine(found) or inspect.isclass(found)
+        }
+    printed, before = re.findall(r"`([\w.]+)\(([^`]*)\)`", page), ""
+    assert len(printed) > 25
+    for dotted, text in printed:
+        found = names[dotted.split(".")[-1]]
+        before = text.replace("…", before.split("*, ")[-1])
+        exec(f"def stated({before}): ...", modules | names, scope := {})
+        is_module = inspect.isclass(found) and issubclass(found, nnx.Module)  # whose metaclass hides the arguments
+        actual = inspect.signature(found.__init__ if is_module else found).parameters.values()
+        assert arguments(inspect.signature(scope["stated"]).parameters.values()) == arguments(
+            parameter for parameter in actual if parameter.name != "self"
+        ), dotted
+
+
+def arguments(parameters):
+    return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
 
 
 @pytest.mark.slow
