@@ -41,7 +41,7 @@ test: .venv/dev
 	touch $@
 
 tpu-compile: .venv-tpu/ready
-	PYTHONPATH=. .venv-tpu/bin/python benchmarks/tpu_compile.py $(ARGS)
+	.venv-tpu/bin/python -m benchmarks.tpu_compile $(ARGS)
 
 clean:
 	rm -rf .venv .venv-tpu

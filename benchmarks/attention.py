@@ -3,8 +3,8 @@
 `python -m benchmarks.attention [--forms unfold,box,hybrid] [--size 48] [--batch 1] [--dtype float32] [--rounds 5]`:
 one branch of the MSNLAB with k = 3, 5 and 7, and their sum; forward, and the gradient of parameters and input.
 Ratios are PyTorch's median time over each way's, from runs that take turns. Memory is what the program needs besides
-arguments and results: as XLA planned it, or, for PyTorch, measured on GPU only. FLOPs are XLA's count for one picture,
-and PyTorch's own.
+arguments and results: as XLA planned it, or, for PyTorch, measured on GPU only. FLOPs are those of matrix products and
+convolutions for one picture, of ours as it is written, of PyTorch's by its own count.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ import torch
 from flax import nnx
 
 from benchmarks import measure, torch_way
+from benchmarks.hlo import traced_flops
 from msnlan_jax import command, parameters, torch_reference
 from msnlan_jax.layers import Compute
 from msnlan_jax.model import KERNEL_SIZES, NonLocalBranch
@@ -26,7 +27,7 @@ PASSES = ("forward", "gradient")
 
 def main() -> None:
     """Measure, print a table, and write it."""
-    parser = command.Parser("benchmarks/attention.py", description=__doc__)
+    parser = command.Parser("python -m benchmarks.attention", description=__doc__)
     parser.add_argument("--forms", default="unfold,auto", help="of our operator, comma-separated")
     parser.add_argument("--size", type=int, default=48, help="side of the grid")
     parser.add_argument("--batch", type=int, default=1)
@@ -58,17 +59,8 @@ def compare(flags: Any, which: str) -> list[dict[str, Any]]:
             "MiB": torch_way.peak_mib(run),
         }
         for form in flags.forms.split(","):
-            run, compiled, seconds = jax_way(k, x, which, form, flags.dtype, flags.precision)
-            # A loop over pictures counts once, so one picture is what is counted.
-            one = compiled if flags.batch == 1 else jax_way(k, x[:1], which, form, flags.dtype, flags.precision)[1]
-            ways[label, form] = run
-            rows[label, form] = {
-                "MiB": (measure.temporary_bytes(compiled) or 0) / 2**20,
-                "GFLOP/picture": (measure.flops(one) or 0) / 1e9,
-                "compile s": seconds,
-            }
-    # Compiling and counting have run, or warmed up, every way.
-    times = measure.interleave(ways, flags.rounds, warmups=0)
+            ways[label, form], rows[label, form] = jax_way(k, x, which, form, flags.dtype, flags.precision)
+    times = measure.interleave(ways, flags.rounds)
     every = "+".join(map(str, KERNEL_SIZES))
     for way in dict.fromkeys(way for _, way in ways):
         times[every, way] = sum(times[str(k), way] for k in KERNEL_SIZES)
@@ -81,8 +73,8 @@ def compare(flags: Any, which: str) -> list[dict[str, Any]]:
     ]
 
 
-def jax_way(k: int, x: Any, which: str, form: str, dtype: str, precision: str) -> tuple[Any, Any, float]:
-    """Return a way of running our branch, with the compiled program and how long that took."""
+def jax_way(k: int, x: Any, which: str, form: str, dtype: str, precision: str) -> tuple[measure.Way, dict[str, Any]]:
+    """Return a way of running our branch, and its row but for the time."""
     compute = Compute(dtype, precision)
     branch = NonLocalBranch(x.shape[-1], k, compute=compute, attention=form, rngs=nnx.Rngs(0))
     graph, values = parameters.split(branch)
@@ -95,7 +87,13 @@ def jax_way(k: int, x: Any, which: str, form: str, dtype: str, precision: str) -
         return jnp.sum(jnp.sin(forward(values, x).astype(jnp.float32)))
 
     function = forward if which == "forward" else jax.grad(loss, argnums=(0, 1))
-    return measure.compiled_way(function, values, jnp.asarray(x, dtype))
+    pictures = jnp.asarray(x, dtype)
+    run, compiled, seconds = measure.compiled_way(function, values, pictures)
+    return run, {
+        "MiB": (measure.temporary_bytes(compiled) or 0) / 2**20,
+        "GFLOP/picture": traced_flops(function, values, pictures[:1]) / 1e9,
+        "compile s": seconds,
+    }
 
 
 def reference_way(k: int, x: Any, which: str, dtype: str) -> Callable[[], None]:

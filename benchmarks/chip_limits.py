@@ -17,11 +17,11 @@ KINDS = (("bfloat16", "default"), ("float32", "default"), ("float32", "highest")
 
 def main() -> None:
     """Measure, print a table, and write it."""
-    parser = command.Parser("benchmarks/chip_limits.py", description=__doc__)
+    parser = command.Parser("python -m benchmarks.chip_limits", description=__doc__)
     parser.add_argument("--side", type=int, default=8192, help="of the matrices")
     parser.add_argument("--mib", type=int, default=1024, help="of the array that is read and written")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--output", default="", help="folder for the numbers")
+    measure.add_result_flags(parser)
     flags = parser.parse_args()
     ways: dict[str, measure.Way] = {}
     for dtype, precision in KINDS:
@@ -39,7 +39,7 @@ def main() -> None:
     print(measure.device_name())
     print(measure.table(("what", "TFLOP/s", "GB/s"), rows))
     facts = {"side": flags.side, "mib": flags.mib, "rows": rows}
-    print(measure.write("chip_limits", facts, folder=flags.output))
+    print(measure.write("chip_limits", facts, folder=flags.output, note=flags.note))
 
 
 def product(a: jax.Array, precision: str) -> measure.Way:

@@ -1,14 +1,14 @@
 """How fast training pairs are cut, beside a PyTorch DataLoader that does what the released code's does.
 
-`python benchmarks/input_pipeline.py [--data_dir DIR] [--workers 6]`: HR patch 192 (×4), batch 16, in rounds that take
+`python -m benchmarks.input_pipeline [--data_dir DIR] [--workers 6]`: HR patch 192 (×4), batch 16, in rounds that take
 turns. Every way starts from the same pictures: `.npy` files mapped into memory, pictures held in memory, the memory
 loader on this machine's CPU, and EDSR's way, which the released code follows: every item loads its two pickled arrays,
-crops, flips, and becomes a float tensor, in 6 worker processes by default. CPU time counts threads and workers.
+crops, flips, and becomes a float tensor, in 6 worker processes by default. CPU time counts threads and workers. Ratios
+are each way's median over PyTorch's.
 """
 
 import argparse
 import itertools
-import json
 import os
 import pickle
 import random
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks import measure
 from configs import x4
 from data.loaders import make_loader
 from data.prepare import prepare
@@ -32,7 +33,8 @@ from data.sources import open_pictures, training_pairs
 from msnlan_jax import command
 
 BATCHES = 200
-COLUMNS = ("pairs/s", "pairs per CPU second")
+SPEEDS = ("pairs/s", "pairs per CPU second")
+COLUMNS = ("way", *(column for speed in SPEEDS for column in (speed, f"{speed}, ratio")))
 
 
 class PickledPairs(torch.utils.data.Dataset):
@@ -72,7 +74,7 @@ def jax_batches(loader: Any) -> Iterator[Any]:
         yield jax.block_until_ready(crops(resident, batch)) if loader.resident else batch
 
 
-def measure(make_batches: Any, batch_size: int) -> tuple[float, float]:
+def speeds(make_batches: Any, batch_size: int) -> tuple[float, float]:
     """Return pairs per second and per CPU second, the start not counted in the first."""
     cpu = cpu_seconds()
     iterator = iter(make_batches())
@@ -86,36 +88,31 @@ def measure(make_batches: Any, batch_size: int) -> tuple[float, float]:
 
 def main() -> None:
     """Measure, print a table, and write it."""
-    parser = command.Parser("benchmarks/input_pipeline.py", description=__doc__)
+    parser = command.Parser("python -m benchmarks.input_pipeline", description=__doc__)
     parser.add_argument("--data_dir", default="", help="pictures; by default the built-in photos")
     parser.add_argument("--workers", type=int, default=6, help="of PyTorch's loader; EDSR's default is 6")
     parser.add_argument("--rounds", type=int, default=5)
     # PyTorch forks its workers, which run NumPy alone; as in the released code, there may be more than cores.
     warnings.filterwarnings("ignore", message=r"This DataLoader will create|os\.fork\(\) was called")
-    parser.add_argument("--output", default="benchmarks/results", help="folder for the numbers")
+    measure.add_result_flags(parser)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ways, facts = set_up(flags, Path(folder))
         rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _, (name, way) in tqdm(list(itertools.product(range(flags.rounds), ways.items()))):
-            rows[name].append(measure(way, facts["batch_size"]))
+            rows[name].append(speeds(way, facts["batch_size"]))
     medians = {name: [statistics.median(column) for column in zip(*row, strict=True)] for name, row in rows.items()}
-    base = medians["PyTorch"]
-    result = facts | {
-        "ways": {
-            name: dict(zip(COLUMNS, values, strict=True))
-            | {f"{column}, ratio": a / b for column, a, b in zip(COLUMNS, values, base, strict=True)}
-            for name, values in medians.items()
-        }
+    ways = {
+        name: dict(zip(SPEEDS, values, strict=True))
+        | {f"{speed}, ratio": a / b for speed, a, b in zip(SPEEDS, values, medians["PyTorch"], strict=True)}
+        for name, values in medians.items()
     }
-    print(f"{facts['pictures']} pictures, {facts['megapixels']:.0f} Mpixel; medians of {flags.rounds} rounds")
-    print(f"| way | {COLUMNS[0]} | × | {COLUMNS[1]} | × |\n|---|---|---|---|---|")
-    for name, values in medians.items():
-        cells = (f"{value:,.0f} | {value / reference:.1f}" for value, reference in zip(values, base, strict=True))
-        print(f"| {name} | {' | '.join(cells)} |")
-    target = Path(flags.output) / f"cpu-{os.cpu_count()}-cores" / "input_pipeline.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
+    print(
+        f"{measure.device_name()}: {facts['pictures']} pictures, {facts['megapixels']:.0f} Mpixel; "
+        f"medians of {flags.rounds} rounds"
+    )
+    print(measure.table(COLUMNS, [{"way": name} | row for name, row in ways.items()]))
+    print(measure.write("input_pipeline", facts | {"ways": ways}, folder=flags.output, note=flags.note))
 
 
 def set_up(flags: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -160,4 +157,6 @@ def set_up(flags: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dic
 
 
 if __name__ == "__main__":
-    command.run(main)
+    # Whatever trains, pairs are cut on the CPU, and its name is what the numbers go by.
+    jax.config.update("jax_platforms", "cpu")
+    measure.run(main)

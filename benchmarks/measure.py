@@ -1,10 +1,12 @@
-"""What the benchmark programs share: taking turns, tables, and where results go."""
+"""What the benchmark programs share: taking turns, processes of their own, tables, and where results go."""
 
 import argparse
 import importlib.metadata
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 
 from msnlan_jax import command
 from msnlan_jax.compilation import compiler_options
+from msnlan_jax.errors import InputError
 
 RESULTS = Path("benchmarks/results")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "libtpu")
@@ -56,9 +59,13 @@ def temporary_bytes(compiled: Any) -> int | None:
     return None if analysis is None else int(analysis.temp_size_in_bytes)
 
 
-def flops(compiled: Any) -> float | None:
-    """Return the compiler's count of floating-point operations; the body of a loop counts once."""
-    return (compiled.cost_analysis() or {}).get("flops")
+def in_process(module: str, one: str) -> Any:
+    """Return what a program prints as JSON for `--one`, with this program's other flags, in a process of its own."""
+    done = subprocess.run([sys.executable, "-m", module, *sys.argv[1:], "--one", one], capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise InputError(f"{one}: {reason.removeprefix('error: ')}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
@@ -66,6 +73,11 @@ def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--precision", default="highest", choices=("highest", "high", "default"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--name", default=name, help="of the file of results")
+    add_result_flags(parser)
+
+
+def add_result_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every program that writes its result."""
     parser.add_argument("--output", default="", help="folder for the numbers, by default benchmarks/results/<device>")
     parser.add_argument("--note", default="", help="kept with the numbers")
 
@@ -84,7 +96,9 @@ def device_name() -> str:
     """Return the device's name as a folder's, as in "cpu-2-cores" or "nvidia-h100-80gb-hbm3"."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        return f"cpu-{len(os.sched_getaffinity(0))}-cores"
+        # Only Linux tells which cores a process may use.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"cpu-{cores}-cores"
     return "-".join(device.device_kind.lower().split())
 
 

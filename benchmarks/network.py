@@ -4,7 +4,8 @@
 forward passes and training steps of batches BxSIDE, comma-separated. PyTorch runs eagerly and, with `--compile`,
 through `torch.compile`; in bfloat16 through autocast, in which its parameters stay float32 as ours do. Both steps are
 L1, Adam and averaged parameters. Ratios are PyTorch's median time over each way's, from runs that take turns; the time
-to the first step is building the network, compiling, and one run. GB/s are the bytes that XLA counts, loops once.
+to the first step is building the network, compiling, and one run. TFLOP/s are of the operations that ours is written
+with, in PyTorch's rows too; GB/s are of the bytes that XLA counts, loops once.
 """
 
 import copy
@@ -37,7 +38,7 @@ COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s
 
 def main() -> None:
     """Measure, print a table, and write it."""
-    parser = command.Parser("benchmarks/network.py", description=__doc__)
+    parser = command.Parser("python -m benchmarks.network", description=__doc__)
     parser.add_argument("--config", default="configs/x4.py")
     parser.add_argument("--n_groups", type=int, default=0, help="residual groups, for a smaller network")
     parser.add_argument("--n_blocks", type=int, default=0)
@@ -77,10 +78,7 @@ def compare(config: ConfigDict, which: str, batch: str, flags: Any) -> list[dict
     hr = measure.uint8(1, n, side * config.scale, side * config.scale, 3)
     ways: dict[str, measure.Way] = {}
     facts: dict[str, dict[str, Any]] = {}
-    began = time.perf_counter()
     ways["ours"], facts["ours"], operations = jax_way(config, which, lr, hr, flags.form)
-    ways["ours"]()
-    facts["ours"]["first s"] = time.perf_counter() - began
     for name in ("PyTorch", "PyTorch compiled") if flags.compile else ("PyTorch",):
         began = time.perf_counter()
         try:
@@ -91,7 +89,7 @@ def compare(config: ConfigDict, which: str, batch: str, flags: Any) -> list[dict
             ways.pop(name, None)
             facts[name] = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}
             print(f"{name}, {which} {batch}: {facts[name]['error']}")
-    times = measure.interleave(ways, flags.rounds, warmups=1)
+    times = measure.interleave(ways, flags.rounds)
     rows = []
     for name, fact in facts.items():
         row = {"pass": which, "batch": batch, "dtype": config.dtype, "way": name} | fact
@@ -110,38 +108,45 @@ def compare(config: ConfigDict, which: str, batch: str, flags: Any) -> list[dict
 def jax_way(
     config: ConfigDict, which: str, lr: np.ndarray, hr: np.ndarray, form: str
 ) -> tuple[measure.Way, dict[str, Any], float]:
-    """Return a way of running ours, what its compiler says, and the operations of the network as ours computes it."""
+    """Return a way of running ours, what building and compiling it said, and its operations as they are written."""
+    began = time.perf_counter()
     network = dataclasses.replace(model_config(config), attention=form)
     graph, values = parameters.split(MSNLAN(network, rngs=nnx.Rngs(0)))
+    function: Any
     if which == "forward":
 
-        def forward(values: parameters.Parameters, x: jax.Array) -> jax.Array:
+        def function(values: parameters.Parameters, x: jax.Array) -> jax.Array:
             model: Any = parameters.merge(graph, values)
             return model(x)
 
         arguments: tuple[Any, ...] = (values, jnp.asarray(lr, jnp.float32))
-        way, compiled, _ = measure.compiled_way(forward, *arguments)
-        return way, _facts(compiled), traced_flops(forward, *arguments)
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    step = make_step(graph, config, mesh, Cut())
-    state = init_state(config, values)
-    batch = (jnp.asarray(lr), jnp.asarray(hr))
-    operations = traced_flops(step, state, (), batch)
+        run, compiled, _ = measure.compiled_way(function, *arguments)
+    else:
+        mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+        function = make_step(graph, config, mesh, Cut())
+        arguments = (init_state(config, values), (), (jnp.asarray(lr), jnp.asarray(hr)))
+        compiled = function.lower(*arguments).compile()
+        run = _steps(compiled, *arguments)
+    run()
+    facts = {
+        "first s": time.perf_counter() - began,
+        "MiB": (measure.temporary_bytes(compiled) or 0) / 2**20,
+        "bytes": (compiled.cost_analysis() or {}).get("bytes accessed"),
+    }
+    return run, facts, traced_flops(function, *arguments)
+
+
+def _steps(compiled: Any, state: Any, *others: Any) -> measure.Way:
+    """Return a way of taking one step after another."""
     # The state is given up to every step, so nothing of it may be shared.
     state = jax.tree.map(jnp.copy, state)
-    compiled = step.lower(state, (), batch).compile()  # type: ignore[attr-defined]
 
     def run() -> None:
         nonlocal state
-        state, metrics = compiled(state, (), batch)
+        state, metrics = compiled(state, *others)
         jax.block_until_ready((state, metrics))
 
-    return run, _facts(compiled), operations
-
-
-def _facts(compiled: Any) -> dict[str, Any]:
-    analysis = compiled.cost_analysis() or {}
-    return {"MiB": (measure.temporary_bytes(compiled) or 0) / 2**20, "bytes": analysis.get("bytes accessed")}
+    return run
 
 
 def reference_way(

@@ -20,6 +20,7 @@ os.environ |= {
 
 import ast
 import dataclasses
+import re
 import runpy
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ OPTIMISER = "optimiser and gradients' sum"
 
 def main() -> None:
     """Compile, print a table, and write it."""
-    parser = command.Parser("benchmarks/tpu_compile.py", description=__doc__)
+    parser = command.Parser("python -m benchmarks.tpu_compile", description=__doc__)
     parser.add_argument("--config", default="configs/x4.py")
     parser.add_argument("--topology", default="v5e:2x2", help="as in v5e:2x2, v5e:16x16, v5p:2x2x2")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the configuration")
@@ -56,8 +57,9 @@ def main() -> None:
     parser.add_argument("--form", default="auto", help="of the attention")
     parser.add_argument("--operator", type=int, default=0, metavar="K", help="only the attention of K×K patches")
     parser.add_argument("--hlo", default="", help="file for the compiled program's text")
-    parser.add_argument("--output", default="", help="folder for the numbers")
+    measure.add_result_flags(parser)
     flags = parser.parse_args()
+    name = result_name(flags)
     result = report(flags)
     print("\n".join(f"{name}: {value}" for name, value in result.items() if name != "cycles"))
     if "cycles" in result:
@@ -68,10 +70,16 @@ def main() -> None:
         rows.append({"region": "all", "cycles": f"{total:,}", "share": "100%"})
         print(measure.table(("region", "cycles", "share"), rows))
     device = f"tpu-{flags.topology.split(':')[0]}-compiler"
-    name = f"{Path(flags.config).stem}-{flags.topology.replace(':', '-')}"
-    name += f"-operator-{flags.operator}" if flags.operator else ""
-    name += "".join(f"-{change.replace('=', '-')}" for change in flags.set)
-    print(measure.write(name, result, device=device, folder=flags.output))
+    print(measure.write(name, result, device=device, folder=flags.output, note=flags.note))
+
+
+def result_name(flags: Any) -> str:
+    """Return the name of the file of results, which tells all that the numbers depend on."""
+    parts = [Path(flags.config).stem, flags.topology]
+    parts += [f"chip_batch-{flags.chip_batch}"] if flags.chip_batch else []
+    parts += [f"form-{flags.form}"] if flags.form != "auto" else []
+    parts += [f"operator-{flags.operator}"] if flags.operator else []
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts + flags.set))
 
 
 def report(flags: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import argparse
 import json
 import resource
 import runpy
-import subprocess
 import sys
 import time
 from typing import Any
@@ -29,13 +28,12 @@ COLUMNS = ("size", "mode", "s", "first s", "× chop", "peak MiB", "one score mat
 
 def main() -> None:
     """Measure, print a table, and write it."""
-    parser = command.Parser("benchmarks/whole_image.py", description=__doc__)
+    parser = command.Parser("python -m benchmarks.whole_image", description=__doc__)
     parser.add_argument("--config", default="configs/x4.py")
     parser.add_argument("--sizes", default="48x64,96x128,192x256", help="height x width, comma-separated")
     parser.add_argument("--modes", default="whole,chop", help="of inference, comma-separated")
     parser.add_argument("--rounds", type=int, default=1, help="processes for each picture")
-    parser.add_argument("--output", default="", help="folder for the numbers")
-    parser.add_argument("--note", default="", help="kept with the numbers")
+    measure.add_result_flags(parser)
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.one:
@@ -48,7 +46,7 @@ def main() -> None:
         _sides(size)
         for _ in range(flags.rounds):
             for mode in modes:
-                rows.setdefault((size, mode), []).append(in_process(flags.config, size, mode))
+                rows.setdefault((size, mode), []).append(measure.in_process("benchmarks.whole_image", f"{size},{mode}"))
     table = []
     for (size, mode), runs in rows.items():
         row: dict[str, Any] = {"size": size, "mode": mode}
@@ -62,17 +60,6 @@ def main() -> None:
     print(measure.table(COLUMNS, table))
     facts = {"config": flags.config, "rounds": flags.rounds, "rows": table}
     print(measure.write("whole_image", facts, folder=flags.output, note=flags.note))
-
-
-def in_process(config: str, size: str, mode: str) -> dict[str, float]:
-    """Return what `run` does in a process of its own."""
-    command_line = [sys.executable, "-m", "benchmarks.whole_image", "--config", config, "--one", f"{size},{mode}"]
-    done = subprocess.run(command_line, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise InputError(f"{size} by {mode}: {reason}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
 
 
 def run(config: str, h: int, w: int, mode: str) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """The benchmark programs run on tiny sizes, and what they count is counted rightly; no test looks at a time."""
 
 import json
+import os
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +86,13 @@ def test_table_and_result(tmp_path):
     assert found["rows"] == [1] and found["device"] == "d" and found["note"] == "n" and "jax" in found["versions"]
 
 
+def test_device_name_where_a_process_has_no_cores_of_its_own(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(jax, "devices", lambda: [mock.Mock(platform="cpu")])
+    assert measure.device_name() == "cpu-3-cores"
+
+
 def run(monkeypatch, main, *flags):
     monkeypatch.setattr("sys.argv", ["program", *flags])
     main()
@@ -102,7 +111,7 @@ def test_attention(monkeypatch, tmp_path):
         for which in ("forward", "gradient")
         for way in ("PyTorch", "box")
     }
-    assert all(row["ms"] > 0 for row in rows)
+    assert all(row["ms"] > 0 and row["GFLOP/picture"] > 0 for row in rows)
 
 
 def test_network(monkeypatch, tmp_path):
@@ -124,6 +133,46 @@ def test_whole_image_needs_sizes(monkeypatch, tmp_path):
 
     with pytest.raises(InputError, match="found 'large', expected as in"):
         run(monkeypatch, whole_image.main, "--sizes", "large", "--output", str(tmp_path))
+
+
+def test_input_pipeline(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("tensorflow")
+    from benchmarks import input_pipeline
+
+    monkeypatch.setattr(input_pipeline, "BATCHES", 10)
+    run(monkeypatch, input_pipeline.main, "--workers", "0", "--rounds", "1", "--output", str(tmp_path))
+    found = json.loads((tmp_path / "input_pipeline.json").read_text())
+    assert "device" in found and found["batch_size"] == 16 and found["workers"] == 0
+    assert len(found["ways"]) == 4
+    for way in found["ways"].values():
+        assert set(way) == set(input_pipeline.COLUMNS) - {"way"} and all(value > 0 for value in way.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("--config configs/x4.py", "x4-v5e-2x2"),
+        ("--config configs/x4.py --set remat=off", "x4-v5e-2x2-remat-off"),
+        ("--config configs/tpu_pod.py --operator 7", "tpu_pod-v5e-2x2-operator-7"),
+        ("--topology v5e:16x16 --chip_batch 16 --form box", "x4-v5e-16x16-chip_batch-16-form-box"),
+        ("--set data.dir=/x/y learning_rate=1e-4", "x4-v5e-2x2-data.dir-x-y-learning_rate-1e-4"),
+    ],
+)
+def test_tpu_compile_names_its_results(monkeypatch, tmp_path, flags, name):
+    with mock.patch.dict(os.environ):  # which importing the program changes
+        from benchmarks import tpu_compile
+    monkeypatch.setattr(tpu_compile, "report", lambda flags: {"compiles": True})
+    run(monkeypatch, tpu_compile.main, *flags.split(), "--output", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.json"]
+
+
+def test_compilations_names_what_is_wrong(monkeypatch, tmp_path):
+    from benchmarks import compilations
+    from msnlan_jax.errors import InputError
+
+    with pytest.raises(InputError, match=r"^shared: .*absent"):
+        run(monkeypatch, compilations.main, "--data_dir", str(tmp_path / "absent"), "--output", str(tmp_path))
 
 
 def test_compilations(monkeypatch, tmp_path):
