@@ -96,7 +96,8 @@ def find_datasets(root: epath.PathLike, names: Sequence[str], scale: int) -> dic
         path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "." and _is_dataset(path)
     )
     if not present:
-        raise InputError(f"{root}: found no data sets or pictures, expected some")
+        expected = f"a folder {names[0]} in it" if names else "some"
+        raise InputError(f"{root}: found no data sets{'' if names else ' or pictures'}, expected {expected}")
     for name in names:
         if name not in present:
             raise InputError(f"{root}: found no data set {name}, expected one of {', '.join(present)}")

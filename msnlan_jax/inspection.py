@@ -20,10 +20,12 @@ _SHOWN = 8
 
 
 class Difference(NamedTuple):
-    """How two networks' outputs on one picture differ, in units of 0..255; PSNR in dB, infinite for equal ones."""
+    """How two networks' outputs on one picture differ: in units of 0..255, relative to the output (L2 norms), and as
+    PSNR in dB, infinite for equal ones."""
 
     largest: float
     mean: float
+    relative: float
     psnr: float
 
 
@@ -38,7 +40,7 @@ def verify(source: epath.PathLike, picture: ScoredPicture) -> Difference:
     """Run the weights in this package and in the PyTorch reference, both in float32, and compare the outputs.
 
     Args:
-        source: any of `load_model`'s files.
+        source: anything that `load_model` takes.
         picture: LR picture, 0..255.
 
     Raises:
@@ -60,7 +62,8 @@ def verify(source: epath.PathLike, picture: ScoredPicture) -> Difference:
     difference = np.abs(predict(parameters.to_model(config, values), lr) - theirs).astype(np.float64)
     square = float(np.mean(np.square(difference)))
     psnr = 10 * math.log10(255**2 / square) if square > 0 else math.inf
-    return Difference(float(difference.max()), float(difference.mean()), psnr)
+    relative = float(np.linalg.norm(difference) / np.linalg.norm(theirs))
+    return Difference(float(difference.max()), float(difference.mean()), relative, psnr)
 
 
 def inspect(source: epath.PathLike) -> list[str]:

@@ -24,7 +24,7 @@ def read_start(
         FileNotFoundError: when there is no such source.
         InputError: when it cannot be read, or is of another scale or size.
     """
-    found_config, values = weights.read_weights(source)
+    found_config, values = weights.read_weights(source, None if new_tail else config.scale)
     for name in weights.ARCHITECTURE_FIELDS:
         found, expected = getattr(found_config, name), getattr(config, name)
         if found == expected or (name == "scale" and new_tail):

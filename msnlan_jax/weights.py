@@ -53,9 +53,7 @@ def load_model(
     """
     if str(source) == "bicubic":
         return Bicubic(4 if scale is None else scale)
-    if str(source) in bundled.NAMES:
-        source = _bundled(str(source), scale)
-    config, values = read_weights(source)
+    config, values = read_weights(source, scale)
     if scale is not None and config.scale != scale:
         raise InputError(f"{source}: found weights for ×{config.scale}, expected ×{scale}")
     config = dataclasses.replace(config, dtype=dtype, precision=precision, attention=attention)
@@ -70,11 +68,14 @@ def _bundled(name: str, scale: int | None) -> epath.Path:
     return found[max(found) if scale is None else scale]
 
 
-def read_weights(source: epath.PathLike) -> tuple[MSNLANConfig, parameters.Parameters]:
-    """Read the configuration and parameters of a file or workdir; arguments and errors as `load_model`."""
-    path = epath.Path(source)
+def read_weights(source: epath.PathLike, scale: int | None = None) -> tuple[MSNLANConfig, parameters.Parameters]:
+    """Read the configuration and parameters of a file, a workdir or bundled weights, of which `scale` chooses among
+    several; errors as `load_model`."""
+    path = _bundled(str(source), scale) if str(source) in bundled.NAMES else epath.Path(source)
     if path.is_dir():
         return checkpoints.read_best(path)
+    if str(source) == "bicubic":
+        raise InputError("bicubic: found no parameters, expected a network's weights")
     if not path.exists():
         raise FileNotFoundError(
             f"{source}: no such file or workdir, nor bundled weights ({', '.join(BUNDLED)}); "
@@ -153,7 +154,7 @@ def convert(
     """Convert any weights file to safetensors, or with `to_torch` to a released PyTorch checkpoint, bit for bit.
 
     Args:
-        source: any of `load_model`'s files.
+        source: anything that `load_model` takes.
         output: file to write.
         to_torch: write a `state_dict` with the released keys.
         dtype: of what is stored in safetensors, as in `write_safetensors`.

@@ -314,6 +314,8 @@ def test_other_endings(error, capsys, monkeypatch, compilation_cache):
 def test_pictures_that_would_share_a_name_are_refused(invoke, tmp_path):
     save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "a.png": (3, 3)})
     result = invoke("upscale", "in", "-o", "out", "--scale", "2")
-    expected = "error: in: found a.jpg and a.png, which would both become a.png, expected different names\n"
+    expected = (
+        "error: in: found a.jpg and a.png, which would both become a.png, expected different names, or --format same\n"
+    )
     assert (result.code, result.err) == (2, expected)
     assert not (tmp_path / "out").exists()

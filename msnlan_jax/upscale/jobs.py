@@ -58,7 +58,7 @@ def plan(inputs: Sequence[epath.Path], output: epath.Path | None, scale: str, fo
         if other != job.source:
             raise InputError(
                 f"{job.source.parent}: found {other.name} and {job.source.name}, which would both become "
-                f"{job.target.name}, expected different names"
+                f"{job.target.name}, expected different names, or --format same"
             )
     if output is not None:
         prepare_output_dir(output, "--output")
