@@ -24,7 +24,8 @@ TORCH ?= torch==2.13.0
 demo: .venv/train
 	$(BIN)/python train.py --config configs/quickstart.py --workdir runs/demo
 	$(BIN)/python eval.py --weights runs/demo --datasets held_out --inference tile --save_images --output runs/demo/eval
-	@echo "Look at runs/demo/eval/strips/held_out/astronaut.png and runs/demo/eval/report.html"
+	$(BIN)/python eval.py --scale 2 --datasets held_out --inference tile --compare "trained just now=runs/demo/eval/results.json" --output runs/demo/bundled
+	@echo "Look at runs/demo/eval/strips/held_out/astronaut.png, and for the weights that come with the package at runs/demo/bundled/report.html"
 
 test: .venv/dev
 	$(BIN)/ruff check .
