@@ -1,7 +1,8 @@
 # Two commands: `make demo` and `make test`. Everything is installed into .venv; nothing system-wide.
 PYTHON ?= python3
 BIN := .venv/bin
-# A CPU-only JAX is enough for both; PyTorch is what tests compare with.
+# A CPU-only JAX is enough for both; PyTorch is what tests compare with. On Linux, PyPI's comes with CUDA; without it:
+#     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test TORCH=torch==2.13.0+cpu
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test tpu-compile clean

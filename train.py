@@ -5,11 +5,12 @@ import sys
 
 import jax
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from data import sources
 from data.loaders import make_loader
-from msnlan_jax import command, distributed, evaluation, files, training, training_config
+from msnlan_jax import command, distributed, evaluation, files, training, training_config, warm_start
 from msnlan_jax.errors import InputError
 from msnlan_jax.workdir import claim_workdir
 
@@ -40,6 +41,10 @@ def main() -> None:
 
 def prepare_workdir(config: ConfigDict, workdir: str) -> list[str]:
     """Make the folder, or check that the run in it is this one; return what has changed since it began."""
+    if config.init_from and not (epath.Path(workdir) / "config.json").exists():
+        # Weights that do not fit are refused before there is a run, which the command put right would have to continue.
+        model = training_config.model_config(config)
+        warm_start.read_start(config.init_from, model, {}, new_tail=config.init_new_tail)
     files.prepare_output_dir(workdir, "--workdir")
     return claim_workdir(workdir, config.to_dict())
 

@@ -117,7 +117,7 @@ MISTAKES = [
     ("train --config none.py --workdir new", ".*none.py"),
     ("train --workdir new", "flags: expected both --config"),
     ("train --config {root}/configs/quickstart.py", "flags: expected both --config"),
-    ("convert --inspect x2.safetensors --output x.safetensors", "the following arguments are required: --input"),
+    ("convert_torch_weights --inspect x2.safetensors --output x.safetensors", "the following arguments are required: --input"),
     (f"{TRAIN} more", "flags: found 'more', expected only --flag=value"),
     (f"{TRAIN} --config.nope=1", "--config.nope: found an unknown field; configs/base.py lists them all"),
     (f"{TRAIN} --config.batchsize=1", "--config.batchsize: found an unknown field; did you mean batch_size?"),
@@ -144,6 +144,10 @@ MISTAKES = [
         "--workdir: found file/below, expected",
     ),
     (f"{TRAIN} {SMALL} --config.data.dir=data/tiny --workdir out", "out/config.json: damaged: "),
+    (
+        f"{TRAIN} {SMALL} --config.data.dir=data/tiny --config.init_from=x2.safetensors --config.scale=3",
+        "config.init_from: found weights for ×2 in x2.safetensors, expected ×3",
+    ),
 ]
 
 
