@@ -1,6 +1,6 @@
 """The whole network: forward and training step, ours against the PyTorch reference.
 
-`python -m benchmarks.network [--config configs/x4.py] [--forward 1x60] [--step 4x48] [--dtypes float32,bfloat16]`:
+`python -m benchmarks.network [--config configs/x4.py] [--set FIELD=VALUE ...] [--forward 1x60] [--step 4x48]`:
 forward passes and training steps of batches BxSIDE, comma-separated. PyTorch runs eagerly and, with `--compile`,
 through `torch.compile`; in bfloat16 through autocast, in which its parameters stay float32 as ours do. Both steps are
 L1, Adam and averaged parameters. Ratios are PyTorch's median time over each way's, from runs that take turns; the time
@@ -11,7 +11,6 @@ with, in PyTorch's rows too; GB/s are of the bytes that XLA counts, loops once.
 import copy
 import dataclasses
 import gc
-import runpy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +38,7 @@ COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s
 def main() -> None:
     """Measure, print a table, and write it."""
     parser = command.Parser("python -m benchmarks.network", description=__doc__)
-    parser.add_argument("--config", default="configs/x4.py")
-    parser.add_argument("--n_groups", type=int, default=0, help="residual groups, for a smaller network")
-    parser.add_argument("--n_blocks", type=int, default=0)
-    parser.add_argument("--n_feats", type=int, default=0)
+    measure.add_config_flags(parser)
     parser.add_argument("--forward", default="1x60", help="batches, as in 1x60,4x48")
     parser.add_argument("--step", default="4x48", help="batches, as in 4x48,16x48")
     parser.add_argument("--dtypes", default="float32", help="float32, bfloat16")
@@ -51,9 +47,7 @@ def main() -> None:
     measure.add_flags(parser, "network")
     flags = parser.parse_args()
     torch_way.use_precision(flags.precision)
-    config = runpy.run_path(flags.config)["get_config"]()
-    for name in ("n_groups", "n_blocks", "n_feats"):
-        config.model[name] = getattr(flags, name) or config.model[name]
+    config = measure.read_config(flags.config, flags.set)
     config.precision = flags.precision
     rows: list[dict[str, Any]] = []
     for dtype in flags.dtypes.split(","):
@@ -63,7 +57,7 @@ def main() -> None:
                 rows += compare(config, which, batch, flags)
     print(f"{measure.device_name()}: {flags.config}, matrix products in {flags.precision} precision")
     print(measure.table(COLUMNS, rows))
-    facts = {name: vars(flags)[name] for name in ("config", "precision", "form", "rounds")}
+    facts = {name: vars(flags)[name] for name in ("config", "set", "precision", "form", "rounds")}
     facts["model"] = config.model.to_dict()
     print(measure.write(flags.name, facts | {"rows": rows}, folder=flags.output, note=flags.note))
 

@@ -18,10 +18,8 @@ os.environ |= {
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
 
-import ast
 import dataclasses
 import re
-import runpy
 import time
 from pathlib import Path
 from typing import Any
@@ -50,9 +48,8 @@ OPTIMISER = "optimiser and gradients' sum"
 def main() -> None:
     """Compile, print a table, and write it."""
     parser = command.Parser("python -m benchmarks.tpu_compile", description=__doc__)
-    parser.add_argument("--config", default="configs/x4.py")
     parser.add_argument("--topology", default="v5e:2x2", help="as in v5e:2x2, v5e:16x16, v5p:2x2x2")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the configuration")
+    measure.add_config_flags(parser)
     parser.add_argument("--chip_batch", type=int, default=0, help="pictures on each chip, instead of the global batch")
     parser.add_argument("--form", default="auto", help="of the attention")
     parser.add_argument("--operator", type=int, default=0, metavar="K", help="only the attention of K×K patches")
@@ -84,7 +81,7 @@ def result_name(flags: Any) -> str:
 
 def report(flags: Any) -> dict[str, Any]:
     """Return what the compiler says of the step."""
-    config = read_config(flags.config, flags.set)
+    config = measure.read_config(flags.config, flags.set)
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=flags.topology).devices
     except Exception as error:
@@ -122,29 +119,6 @@ def report(flags: Any) -> dict[str, Any]:
     if flags.hlo:
         Path(flags.hlo).write_text(text)
     return facts | {"collectives": hlo.collectives(text), "cycles": hlo.cycles_by(text, region)}
-
-
-def read_config(file: str, changes: list[str]) -> ConfigDict:
-    """Return a file's configuration with changes such as `dtype=bfloat16`."""
-    if not Path(file).is_file():
-        raise InputError(f"--config: found no file {file}")
-    config = runpy.run_path(file)["get_config"]()
-    for change in changes:
-        field, separator, value = change.partition("=")
-        if not separator:
-            raise InputError(f"--set: found {change!r}, expected FIELD=VALUE")
-        try:
-            config.update_from_flattened_dict({field: _literal(value)})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"--set: {change}: {error}") from None
-    return config
-
-
-def _literal(value: str) -> Any:
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
 
 
 def make_step_arguments(config: ConfigDict, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:

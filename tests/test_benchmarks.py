@@ -118,7 +118,8 @@ def test_network(monkeypatch, tmp_path):
     pytest.importorskip("torch")
     from benchmarks import network
 
-    tiny = ("--n_groups", "2", "--n_blocks", "1", "--n_feats", "4", "--forward", "1x6", "--step", "2x6")
+    sizes = ("model.n_groups=2", "model.n_blocks=1", "model.n_feats=4")
+    tiny = ("--set", *sizes, "--forward", "1x6", "--step", "2x6")
     run(monkeypatch, network.main, *tiny, "--rounds", "1", "--output", str(tmp_path))
     rows = json.loads((tmp_path / "network.json").read_text())["rows"]
     assert [(row["pass"], row["way"]) for row in rows] == [

@@ -117,7 +117,7 @@ MISTAKES = [
     ("train --config none.py --workdir new", ".*none.py"),
     ("train --workdir new", "flags: expected both --config"),
     ("train --config {root}/configs/quickstart.py", "flags: expected both --config"),
-    ("convert_torch_weights --inspect x2.safetensors --output x.safetensors", "the following arguments are required: --input"),
+    ("convert_torch_weights --inspect x2.safetensors --output x.safetensors", "the following arguments are required"),
     (f"{TRAIN} more", "flags: found 'more', expected only --flag=value"),
     (f"{TRAIN} --config.nope=1", "--config.nope: found an unknown field; configs/base.py lists them all"),
     (f"{TRAIN} --config.batchsize=1", "--config.batchsize: found an unknown field; did you mean batch_size?"),
