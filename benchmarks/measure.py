@@ -4,7 +4,6 @@ import argparse
 import ast
 import importlib.metadata
 import json
-import os
 import runpy
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from msnlan_jax import command
+from msnlan_jax.capacity import count_cores
 from msnlan_jax.compilation import compiler_options
 from msnlan_jax.errors import InputError
 
@@ -128,9 +128,7 @@ def device_name() -> str:
     """Return the device's name as a folder's, as in "cpu-2-cores" or "nvidia-h100-80gb-hbm3"."""
     device = jax.devices()[0]
     if device.platform == "cpu":
-        # Only Linux tells which cores a process may use.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"cpu-{cores}-cores"
+        return f"cpu-{count_cores()}-cores"
     return "-".join(device.device_kind.lower().split())
 
 

@@ -8,13 +8,13 @@ program, Python and JAX included; the second run is timed, so compiling is not.
 import argparse
 import json
 import resource
-import runpy
 import sys
 import time
 from typing import Any
 
 import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 
 from benchmarks import measure
 from msnlan_jax import command
@@ -29,7 +29,7 @@ COLUMNS = ("size", "mode", "s", "first s", "× chop", "peak MiB", "one score mat
 def main() -> None:
     """Measure, print a table, and write it."""
     parser = command.Parser("python -m benchmarks.whole_image", description=__doc__)
-    parser.add_argument("--config", default="configs/x4.py")
+    measure.add_config_flags(parser)
     parser.add_argument("--sizes", default="48x64,96x128,192x256", help="height x width, comma-separated")
     parser.add_argument("--modes", default="whole,chop", help="of inference, comma-separated")
     parser.add_argument("--rounds", type=int, default=1, help="processes for each picture")
@@ -38,7 +38,7 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.one:
         size, mode = flags.one.split(",")
-        print(json.dumps(run(flags.config, *_sides(size), mode)))
+        print(json.dumps(run(measure.read_config(flags.config, flags.set), *_sides(size), mode)))
         return
     rows: dict[tuple[str, str], list[dict[str, float]]] = {}
     modes = flags.modes.split(",")
@@ -58,13 +58,13 @@ def main() -> None:
         table.append(row)
     print(f"{measure.device_name()}: {flags.config}")
     print(measure.table(COLUMNS, table))
-    facts = {"config": flags.config, "rounds": flags.rounds, "rows": table}
+    facts = {"config": flags.config, "set": flags.set, "rounds": flags.rounds, "rows": table}
     print(measure.write("whole_image", facts, folder=flags.output, note=flags.note))
 
 
-def run(config: str, h: int, w: int, mode: str) -> dict[str, float]:
+def run(config: ConfigDict, h: int, w: int, mode: str) -> dict[str, float]:
     """Return seconds of the first and the second run, and this process's peak resident memory."""
-    model = MSNLAN(model_config(runpy.run_path(config)["get_config"]()), rngs=nnx.Rngs(0))
+    model = MSNLAN(model_config(config), rngs=nnx.Rngs(0))
     lr = measure.uint8(0, h, w, 3).astype(np.float32)
     seconds = []
     for _ in range(2):

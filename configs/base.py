@@ -16,9 +16,7 @@ def get_config() -> ConfigDict:
     config.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
     config.precision = "default"  # of matrix products: default (TF32 or bf16 on GPU and TPU), high or highest
     config.blocks = "auto"  # of a group: scan (compiles faster), unroll (faster on CPU) or auto: scan on accelerators
-    config.remat = (
-        "auto"  # compute a block's activations anew for the gradient, for less memory: on, off or auto: on TPU
-    )
+    config.remat = "auto"  # compute a block's activations anew for the gradient, to save memory: on, off, auto: on TPU
 
     config.data = ConfigDict()
     config.data.source = "folder"  # photos (built-in), folder, or div2k

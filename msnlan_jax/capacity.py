@@ -15,6 +15,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN, MSNLANConfig
 from msnlan_jax.patch_attention import limit_scores, smallest_block, working_bytes
 from msnlan_jax.programs import CHOP_ARRAYS, bucket, chop_tile
+from msnlan_jax.streaming import split_rows
 
 GB = 10**9
 # Tiles in a batch; the chop has four by its geometry.
@@ -28,8 +29,8 @@ _OUTPUT_BYTES = 64
 # float32 feature maps of C channels alive at once, in units of LR pixels: around the attention, or in the tail, where a
 # map is s² times as large. By XLA for CPU it is 60 at ×2 and at ×4, 256×256 and 512×512 pixels.
 _FEATURE_MAPS, _TAIL_MAPS = 64, 4
-# Multiply–adds a second. In streamed attention, float32, filters and exponentials included, a CPU core did 28·10⁹ at
-# 128×128 pixels and 40·10⁹ at 224×224. For accelerators it is a guess: a tenth of a large GPU's float32.
+# Multiply–adds a second. By `benchmarks.whole_image` a CPU core did 24·10⁹ at 96×128 pixels and 28·10⁹ at 192×256, in
+# float32, filters and exponentials included. For accelerators it is a guess: a tenth of a large GPU's float32.
 _CORE_RATE, _ACCELERATOR_RATE = 30e9, 3e12
 _LONG_HOURS = 1.0
 
@@ -109,11 +110,12 @@ def plan(
         else:
             reason = f"whole, {w}×{h} would take about {hours:.0f} h; inference 'whole' insists"
         inference, note = "tile", f"in tiles of {tile[1]}×{tile[0]} pixels, as {reason}"
-    array, batch = (bucket(tile[0]), bucket(tile[1])), 1 if tile == (h, w) else TILE_BATCH
-    if inference == "chop":
-        corner = chop_tile(h, w, config.scale)
-        is_cut = corner[0] <= h and corner[1] <= w
-        array, batch = (CHOP_ARRAYS[config.scale][-1], TILE_BATCH) if is_cut else ((bucket(h), bucket(w)), 1)
+    if inference == "chop" and chop_tile(h, w, config.scale):
+        array, batch = CHOP_ARRAYS[config.scale][-1], TILE_BATCH
+    elif inference == "chop" or tile == (h, w):
+        array, batch = (bucket(h), bucket(w)), 1
+    else:
+        array, batch = (bucket(tile[0]), bucket(tile[1])), TILE_BATCH
     score_bytes, needed = _fit(config, (h, w), array, batch, limit)
     if needed > limit:
         raise _too_large(needed, limit, h, w)
@@ -140,12 +142,14 @@ def estimate_bytes(
 
 
 def estimate_seconds(config: MSNLANConfig, h: int, w: int) -> float:
-    """Estimate how long a whole picture of h×w LR pixels takes: convolutions, and attention with the rows of patches
-    unfolded and scores computed twice, as it is streamed where not all keys fit into a block."""
-    passes = 1 if 4 * w * h * w <= limit_scores(config.score_bytes) else 2
-    per_pair = passes * (config.n_feats // 2) + config.n_feats
-    attention = sum(k * h * w * (h + k - 3) * (w + k - 3) * per_pair for k in KERNEL_SIZES)
-    rate = _CORE_RATE * _count_cores() if jax.default_backend() == "cpu" else _ACCELERATOR_RATE
+    """Estimate how long a whole picture of h×w LR pixels takes: convolutions, and attention as it is streamed, with the
+    rows of patches unfolded, and scores computed twice where not all keys fit into a block."""
+    attention = 0
+    for k in KERNEL_SIZES:
+        hk, wk = h + k - 3, w + k - 3
+        passes = 1 if split_rows(h, w, hk, wk, limit_scores(config.score_bytes))[1] == hk else 2
+        attention += k * h * w * hk * wk * (passes * (config.n_feats // 2) + config.n_feats)
+    rate = _CORE_RATE * count_cores() if jax.default_backend() == "cpu" else _ACCELERATOR_RATE
     return (multiply_adds(config, h, w).convolutions + attention) / rate
 
 
@@ -185,8 +189,8 @@ def _gigabytes(text: str) -> float | None:
     return limit
 
 
-def _count_cores() -> int:
-    """Cores that this process may use."""
+def count_cores() -> int:
+    """Return how many cores this process may use, as far as the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -123,7 +123,8 @@ def _shift(x: Float[Array, "c n"], d: int) -> Float[Array, "c n"]:
 
 
 def _windows(x: Float[Array, "c n"], k: int, step: int) -> list[Float[Array, "c n"]]:
-    """The row at k offsets, `step` apart and centred, zero beyond the ends."""
+    """The row at k offsets, `step` apart and centred, zero beyond the ends. Padded once: compilers for TPUs would copy
+    every piece that had a padding of its own."""
     n, reach = x.shape[1], k // 2 * step
     padded = jnp.pad(x, ((0, 0), (reach, reach)))
     return [padded[:, o * step : o * step + n] for o in range(k)]

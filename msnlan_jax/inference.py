@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -205,19 +206,17 @@ def _bands(model: nnx.Module, h: int, w: int) -> int:
 
 def _chop_parts(h: int, w: int, scale: int) -> int:
     """Return in how many tiles h×w pixels are run."""
-    tile_h, tile_w = chop_tile(h, w, scale)
-    if tile_h > h or tile_w > w:
+    if (tile := chop_tile(h, w, scale)) is None:
         return 1
-    return 4 if tile_h * tile_w < CHOP_LIMITS[scale] else 4 * _chop_parts(tile_h, tile_w, scale)
+    return 4 if math.prod(tile) < CHOP_LIMITS[scale] else 4 * _chop_parts(*tile, scale)
 
 
 def _chop(forward: Forward, lr: Image, scale: int, count: Callable[[int], None]) -> Image:
     """Cut into four overlapping corners, and those again until they are small; stitch at the halves (SPEC.md §5)."""
     h, w = lr.shape[:2]
-    tile_h, tile_w = chop_tile(h, w, scale)
-    if tile_h > h or tile_w > w:
-        # The released code breaks here.
+    if (tile := chop_tile(h, w, scale)) is None:
         return _whole(forward, lr, count)
+    tile_h, tile_w = tile
     top, bottom, left, right = slice(0, tile_h), slice(h - tile_h, h), slice(0, tile_w), slice(w - tile_w, w)
     corners = [lr[rows, columns] for rows in (top, bottom) for columns in (left, right)]
     if tile_h * tile_w < CHOP_LIMITS[scale]:
@@ -228,8 +227,7 @@ def _chop(forward: Forward, lr: Image, scale: int, count: Callable[[int], None])
     out_h, out_w = h // 2 * scale, w // 2 * scale
     rows = [tiles[i][:out_h] if i < 2 else tiles[i][tile_h * scale - (h * scale - out_h) :] for i in range(4)]
     halves = [
-        tile[:, :out_w] if i % 2 == 0 else tile[:, tile_w * scale - (w * scale - out_w) :]
-        for i, tile in enumerate(rows)
+        row[:, :out_w] if i % 2 == 0 else row[:, tile_w * scale - (w * scale - out_w) :] for i, row in enumerate(rows)
     ]
     return np.concatenate([np.concatenate(halves[:2], axis=1), np.concatenate(halves[2:], axis=1)])
 

@@ -90,11 +90,13 @@ def _array_size(ready: Sequence[ArraySize], made: list[ArraySize], h: int, w: in
     return min(sizes, key=math.prod, default=own)
 
 
-def chop_tile(h: int, w: int, scale: int) -> tuple[int, int]:
-    """Return the size of the corners into which the chop cuts h×w pixels; where it is larger, they are run whole."""
+def chop_tile(h: int, w: int, scale: int) -> tuple[int, int] | None:
+    """Return the size of the corners into which the chop cuts h×w pixels; None where these are too few, and run whole,
+    on which the released code breaks."""
     # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
     tile_h, tile_w = (side // 2 + CHOP_SHAVE for side in (h, w))
-    return tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
+    tile_h, tile_w = tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
+    return (tile_h, tile_w) if tile_h <= h and tile_w <= w else None
 
 
 def bucket(size: int) -> int:

@@ -75,7 +75,6 @@ def markdown(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> st
                 numbers.append(number(scores.get("seconds"), 1))
                 lines.append(f"| {name} | {len(scores['images'])} | {row.name} | {' | '.join(numbers)} |")
     lines += [f"\n{row.name}: {row.note}." for row in measured if row.note]
-    lines += [f"\n{picture}: {note}." for picture, note in result.get("notes", {}).items()]
     return "\n".join(lines) + "\n"
 
 

@@ -36,7 +36,8 @@ def rows(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> list[R
     """Return the methods in the order of a table; published ones last, and only for the papers' own protocol."""
     found = [Row(BICUBIC, result["bicubic"])] if result.get("bicubic") else []
     found += [Row(other.name, other.result["datasets"], note=_caveat(result, other.result)) for other in compared]
-    found.append(Row(result.get("method", result["weights"]), result["datasets"], ours=True))
+    ours = result.get("method", result["weights"])
+    found.append(Row(ours, result["datasets"], ours=True, note="; ".join(_run_otherwise(result))))
     protocol = result["protocol"]
     if protocol.get("psnr") != "luma" or protocol.get("border") != result["scale"]:
         return found
@@ -73,4 +74,12 @@ def _caveat(result: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         images = other["datasets"].get(name, {}).get("images")
         if images is not None and set(images) != set(result["datasets"][name]["images"]):
             different.append(f"other pictures in {name}")
-    return "; ".join(different + ([f"no {', '.join(missing)}"] if missing else []))
+    return "; ".join(different + ([f"no {', '.join(missing)}"] if missing else []) + _run_otherwise(other))
+
+
+def _run_otherwise(result: Mapping[str, Any]) -> list[str]:
+    """Say of how many pictures the protocol does not tell how they were run."""
+    if not (notes := result.get("notes")):
+        return []
+    picture, note = next(iter(notes.items()))
+    return [f"{len(notes)} of the pictures not run as the protocol says ({picture}: {note})"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from msnlan_jax import benchmark, capacity, inference, parameters, programs, report
+from msnlan_jax import benchmark, capacity, inference, latex, parameters, programs, report, report_page
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict, upscale
 from msnlan_jax.model import MSNLANConfig
@@ -190,4 +190,5 @@ def test_an_evaluation_tells_which_pictures_were_not_run_as_asked_for(network, t
     assert list(outcome.notes) == ["s/large"]
     result = report.results(2, "w", protocol.as_json(), outcome.datasets, outcome.bicubic, notes=outcome.notes)
     assert result["notes"]["s/large"].startswith("in tiles of 8×8 pixels, as whole, ")
-    assert "s/large: in tiles of 8×8 pixels" in report.markdown(result)
+    for text in (report.markdown(result), latex.tables(result), report_page.page(result, (), (), ())):
+        assert "1 of the pictures not run as the protocol says (s/large: in tiles of 8" in text
