@@ -5,8 +5,11 @@ import functools
 import jax
 
 # XLA for CPU runs convolutions by either of two libraries. The one that it prefers since JAX 0.10 is the slower one for
-# the 3×3 convolutions of which the network consists. Products of matrices stay as they are.
-_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+# the 3×3 convolutions of which the network consists. Products of matrices and reductions stay with it: a maximum over
+# rows of attention scores takes several times as long otherwise.
+_CPU = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
+}
 
 
 @functools.cache

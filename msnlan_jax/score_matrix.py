@@ -2,8 +2,8 @@
 
     out = D(softmax(D(q rᵀ) · gain + bias)) · v
 
-with D = D_k, the diagonal box filter, separable in rows and columns and its own transpose. The gradient keeps the
-scores where they fit and computes them anew where not, instead of keeping every matrix on the way.
+with D = D_k, the diagonal box filter, separable in rows and columns and its own transpose. The gradient keeps
+two matrices where they fit and computes them anew where not, instead of keeping every one on the way.
 """
 
 import functools
@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# A batch's scores (in bfloat16, attention weights) are kept for the gradient up to this many bytes.
+# A batch's scores (in bfloat16, attention weights) and their weights as pasted are kept for the gradient up to this many
+# bytes.
 KEPT_BYTES = 2 * 2**30
 # Score of a position that is not there. Finite, so that a softmax over nothing else is no NaN.
 NOWHERE = -1e30
@@ -22,6 +23,7 @@ NOWHERE = -1e30
 SMALLEST_WEIGHT = 1e-37
 
 Matrix = Float[Array, "h w hk wk"]
+Kept = tuple[Array, Array, Array, Array]
 
 
 def box(
@@ -123,9 +125,20 @@ def _weights(scores: Matrix, largest: Array, total: Array, presence: Array) -> M
     return jnp.exp(scores - largest) * (presence[:, :, None, None] / total)
 
 
-def _paste(weights: Matrix, value: Array, k: int) -> Float[Array, "h w c"]:
-    pasted = _filter(weights, k, impossible(value)).astype(value.dtype)
-    return jnp.einsum("hwxy,xyc->hwc", pasted, value, preferred_element_type=jnp.float32)
+def _pasted(weights: Matrix, value: Array, k: int) -> Matrix:
+    """D_k of the weights, by which values are summed."""
+    return _filter(weights, k, impossible(value)).astype(value.dtype)
+
+
+def _to_queries(matrix: Matrix, features: Float[Array, "hk wk c"]) -> Float[Array, "h w c"]:
+    """Sum the features of keys into queries."""
+    return jnp.einsum("hwxy,xyc->hwc", matrix, features, preferred_element_type=jnp.float32)
+
+
+def _to_keys(matrix: Matrix, features: Float[Array, "h w c"]) -> Float[Array, "hk wk c"]:
+    """Sum the features of queries into keys; written with features first, which is about twice as fast on CPU."""
+    summed = jnp.einsum("chw,hwxy->cxy", features.transpose(2, 0, 1), matrix, preferred_element_type=jnp.float32)
+    return summed.transpose(1, 2, 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
@@ -142,7 +155,7 @@ def _attend(
     def attend(image: tuple[Array, ...]) -> Array:
         query, key, value, gain, bias, presence = image
         weights = _weights(*_scores(query, key, gain, bias, k), presence)
-        return _paste(weights.astype(query.dtype), value, k)
+        return _to_queries(_pasted(weights.astype(query.dtype), value, k), value)
 
     # One image at a time: its matrices stay in cache, and TPU compilers run out of fast memory on a batch of them.
     with jax.default_matmul_precision(precision):
@@ -152,16 +165,17 @@ def _attend(
 def _attend_forward(query, key, value, gain, bias, presence, k, precision):  # type: ignore[no-untyped-def]
     inputs = (query, key, value, gain, bias, presence)
     scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[1] * key.shape[2]
-    if scores * query.dtype.itemsize > KEPT_BYTES:
+    if 2 * scores * query.dtype.itemsize > KEPT_BYTES:
         return _attend(*inputs, k, precision), (inputs, None)
 
-    def attend(image: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
+    def attend(image: tuple[Array, ...]) -> tuple[Array, Kept]:
         query, key, value, gain, bias, presence = image
         scores, largest, total = _scores(query, key, gain, bias, k)
         weights = _weights(scores, largest, total, presence).astype(query.dtype)
+        pasted = _pasted(weights, value, k)
         # Scores in float32, from which weights follow exactly; of those to be stored in 16 bits, the weights.
         kept = scores if weights.dtype == jnp.float32 else weights
-        return _paste(weights, value, k), (kept, largest, total)
+        return _to_queries(pasted, value), (kept, largest, total, pasted)
 
     with jax.default_matmul_precision(precision):
         output, kept = jax.lax.map(attend, inputs)
@@ -171,10 +185,10 @@ def _attend_forward(query, key, value, gain, bias, presence, k, precision):  # t
 def _attend_backward(k, precision, residuals, cotangent):  # type: ignore[no-untyped-def]
     inputs, kept = residuals
 
-    def gradients(image: tuple[tuple[Array, ...], tuple[Array, Array, Array] | None, Array]) -> tuple[Array, ...]:
+    def gradients(image: tuple[tuple[Array, ...], Kept | None, Array]) -> tuple[Array, ...]:
         (query, key, value, gain, bias, presence), kept, cotangent = image
         never = impossible(query)
-        matrix, largest, total = kept or _scores(query, key, gain, bias, k)
+        matrix, largest, total, pasted = kept or (*_scores(query, key, gain, bias, k), None)
         if matrix.dtype == jnp.float32:
             scores, weights = matrix, _weights(matrix, largest, total, presence)
         else:
@@ -186,11 +200,12 @@ def _attend_backward(k, precision, residuals, cotangent):  # type: ignore[no-unt
         d_scores = weights * (d_weights - _sum(weights * d_weights, (2, 3), never))
         d_gain = _sum(d_scores * (scores - bias), (0, 1), never)[0, 0] / gain
         d_products = _filter(d_scores * gain, k, never).astype(query.dtype)
-        pasted = _filter(weights, k, never).astype(value.dtype)
+        if pasted is None:
+            pasted = _pasted(weights, value, k)
         return (
-            jnp.einsum("hwxy,xyd->hwd", d_products, key, preferred_element_type=jnp.float32).astype(query.dtype),
-            jnp.einsum("hwxy,hwd->xyd", d_products, query, preferred_element_type=jnp.float32).astype(key.dtype),
-            jnp.einsum("hwxy,hwc->xyc", pasted, given, preferred_element_type=jnp.float32).astype(value.dtype),
+            _to_queries(d_products, key).astype(query.dtype),
+            _to_keys(d_products, query).astype(key.dtype),
+            _to_keys(pasted, given).astype(value.dtype),
             d_gain,
         )
 
