@@ -14,18 +14,19 @@ from msnlan_jax.complexity import multiply_adds
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN, MSNLANConfig
 from msnlan_jax.patch_attention import limit_scores, smallest_block, working_bytes
-from msnlan_jax.programs import CHOP_ARRAYS, bucket, chop_tile
+from msnlan_jax.programs import CHOP_ARRAYS, chop_levels, largest_array
 from msnlan_jax.streaming import split_rows
+from msnlan_jax.tiling import TILE_BATCH
 
 GB = 10**9
-# Tiles in a batch; the chop has four by its geometry.
-TILE_BATCH = 4
 # Of the memory that is free, so much is taken if nobody says.
 _SHARE = 0.8
 # Python and JAX, and compiling each residual block, in the memory of a machine without accelerator.
 _PROGRAM_BYTES = {"cpu": (0.45 * GB, 0.005 * GB)}
-# Bytes an output pixel: blended sum and weight, their quotient, clipped, rounded, uint8, and a temporary.
-_OUTPUT_BYTES = 64
+# Bytes an output pixel, from peak resident memory at 1500×1000 to 6000×4000 LR pixels, ×4 and ×2: the uint8 result 3,
+# or 4 with alpha; with Pillow's copy and the file's bytes 10 while it is written as PNG, TIFF or BMP of noise, 8 as
+# JPEG; float32 12; and of the rows of tiles being blended 42 to 65: sums, weights, their quotient, clipped, rounded.
+_UINT8_BYTES, _WRITTEN_BYTES, _FLOAT_BYTES, _BLENDED_BYTES = 4, 12, 12, 64
 # float32 feature maps of C channels alive at once, in units of LR pixels: around the attention, or in the tail, where a
 # map is s² times as large. By XLA for CPU it is 60 at ×2 and at ×4, 256×256 and 512×512 pixels.
 _FEATURE_MAPS, _TAIL_MAPS = 64, 4
@@ -33,6 +34,11 @@ _FEATURE_MAPS, _TAIL_MAPS = 64, 4
 # float32, filters and exponentials included. For accelerators it is a guess: a tenth of a large GPU's float32.
 _CORE_RATE, _ACCELERATOR_RATE = 30e9, 3e12
 _LONG_HOURS = 1.0
+# Where a container's bound is, what it has taken of it, and the name of what could be given back: versions 2 and 1.
+_CGROUPS = (
+    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +82,7 @@ def plan(
     tile_size: int,
     memory_limit: float | None = None,
     runs: int = 1,
+    float_result: bool = False,
 ) -> Plan:
     """Choose how to run a picture within the memory.
 
@@ -88,18 +95,27 @@ def plan(
         tile_size: LR pixels.
         memory_limit: GB; None for most of what is free, infinity for none.
         runs: how often the network looks at the picture.
+        float_result: whether all of the result is held in float32, as for the mean over several runs.
 
     Raises:
         InputError: when not even tiles would fit.
     """
-    limit = limit_bytes(memory_limit)
-    if not isinstance(model, MSNLAN):
-        check_output(h * w * model.scale**2, limit, h, w)  # type: ignore[attr-defined]
-        return Plan("whole" if inference == "auto" else inference)
-    config, note = model.config, ""
+    limit, scale = limit_bytes(memory_limit), model.scale  # type: ignore[attr-defined]
     tile = min(tile_size, h), min(tile_size, w)
+    # A whole picture's float32 result is among the network's own maps; of other models nothing is known.
+    outputs = {
+        "whole": Output(h, w, scale, 0 if isinstance(model, MSNLAN) else h * w, float_result),
+        "chop": Output(h, w, scale, 0, float_result),
+        "tile": Output(h, w, scale, max(tile[0] * w, tile[1] * h), float_result),
+    }
+    if not isinstance(model, MSNLAN):
+        chosen = "whole" if inference == "auto" else inference
+        if (needed := _program_bytes(0) + outputs[chosen].bytes()) > limit:
+            raise _too_large(needed, limit, h, w)
+        return Plan(chosen)
+    config, note = model.config, ""
     if inference in ("auto", "whole"):
-        score_bytes, needed = _fit(config, (h, w), (bucket(h), bucket(w)), 1, limit)
+        score_bytes, needed = _fit(config, largest_array(h, w), 1, outputs["whole"], limit)
         hours = runs * estimate_seconds(config, h, w) / 3600
         if needed <= limit and hours < _LONG_HOURS:
             return Plan("whole", score_bytes)
@@ -110,35 +126,56 @@ def plan(
         else:
             reason = f"whole, {w}×{h} would take about {hours:.0f} h; inference 'whole' insists"
         inference, note = "tile", f"in tiles of {tile[1]}×{tile[0]} pixels, as {reason}"
-    if inference == "chop" and chop_tile(h, w, config.scale):
-        array, batch = CHOP_ARRAYS[config.scale][-1], TILE_BATCH
-    elif inference == "chop" or tile == (h, w):
-        array, batch = (bucket(h), bucket(w)), 1
-    else:
-        array, batch = (bucket(tile[0]), bucket(tile[1])), TILE_BATCH
-    score_bytes, needed = _fit(config, (h, w), array, batch, limit)
+    if inference == "chop":
+        tile = [(h, w), *chop_levels(h, w, scale)][-1]
+    array = largest_array(*tile, CHOP_ARRAYS[scale] if inference == "chop" else ())
+    batch = 1 if tile == (h, w) else TILE_BATCH
+    score_bytes, needed = _fit(config, array, batch, outputs[inference], limit)
     if needed > limit:
         raise _too_large(needed, limit, h, w)
     return Plan(inference, score_bytes, note)
 
 
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What is made of a picture.
+
+    Attributes:
+        h: LR height.
+        w: LR width.
+        scale: of the network.
+        blended: LR pixels whose output is held in float32 at a time, besides the batch that is run.
+        float_result: whether all of it is, too.
+    """
+
+    h: int
+    w: int
+    scale: int
+    blended: int
+    float_result: bool = False
+
+    def bytes(self, running: float = 0) -> float:
+        """Return what it takes at most: with so much for the network while that runs, or when it is written."""
+        pixels, blended = self.h * self.w * self.scale**2, self.blended * self.scale**2
+        held = _FLOAT_BYTES * pixels if self.float_result else 0
+        return max(running + _UINT8_BYTES * pixels + held + _BLENDED_BYTES * blended, _WRITTEN_BYTES * pixels)
+
+
 def estimate_bytes(
-    config: MSNLANConfig, size: tuple[int, int], array: tuple[int, int], batch: int, score_bytes: int | None = None
+    config: MSNLANConfig, array: tuple[int, int], batch: int, output: Output, score_bytes: int | None = None
 ) -> float:
     """Estimate the peak memory of up-scaling a picture: attention, feature maps, the result, and the program.
 
     Args:
         config: the network's.
-        size: LR height and width of the picture.
-        array: of what is run at once, the picture or a tile.
+        array: LR height and width of what is run at once, the picture or a tile, with padding.
         batch: tiles run at once.
+        output: what is made of the picture.
         score_bytes: as in the configuration.
     """
     features = 4 * config.n_feats * math.prod(array) * max(_FEATURE_MAPS, _TAIL_MAPS * config.scale**2)
     scores = working_bytes(*array, max(KERNEL_SIZES), score_bytes)
-    result = _OUTPUT_BYTES * config.scale**2 * math.prod(size)
-    fixed, each = _PROGRAM_BYTES.get(jax.default_backend(), (0, 0))
-    return fixed + each * config.n_groups * config.n_blocks + batch * features + scores + result
+    return _program_bytes(config.n_groups * config.n_blocks) + output.bytes(batch * features + scores)
 
 
 def estimate_seconds(config: MSNLANConfig, h: int, w: int) -> float:
@@ -161,22 +198,39 @@ def limit_bytes(memory_limit: float | None) -> float:
     return _SHARE * (stats.get("bytes_limit") or _free_bytes())
 
 
-def check_output(pixels: int, limit: float, h: int, w: int) -> None:
-    """Refuse an output of so many pixels, of a picture called h×w, that does not fit into `limit` bytes."""
-    if (needed := _OUTPUT_BYTES * pixels) > limit:
+def check_resizing(before: int, after: int, limit: float, h: int, w: int) -> None:
+    """Refuse to resize and write a picture, h×w at the end, that does not fit into `limit` bytes.
+
+    Args:
+        before: pixels of the picture that is resized.
+        after: pixels at the end.
+        limit: bytes.
+        h: for the message.
+        w: likewise.
+
+    Raises:
+        InputError: saying what would be needed.
+    """
+    resized = _UINT8_BYTES * (before + max(before, after) + after)  # between the passes it is at most the larger
+    if (needed := _program_bytes(0) + max(resized, _WRITTEN_BYTES * after)) > limit:
         raise _too_large(needed, limit, h, w)
 
 
 def _fit(
-    config: MSNLANConfig, size: tuple[int, int], array: tuple[int, int], batch: int, limit: float
+    config: MSNLANConfig, array: tuple[int, int], batch: int, output: Output, limit: float
 ) -> tuple[int | None, float]:
     """Return for which score bytes, the network's own or these halved, the estimate fits, and the estimate; where none
     does, the smallest."""
     found = config.score_bytes
     least = smallest_block(max(array), max(KERNEL_SIZES))
-    while (needed := estimate_bytes(config, size, array, batch, found)) > limit and limit_scores(found) > least:
+    while (needed := estimate_bytes(config, array, batch, output, found)) > limit and limit_scores(found) > least:
         found = limit_scores(found) // 2
     return found, needed
+
+
+def _program_bytes(n_blocks: int) -> float:
+    fixed, each = _PROGRAM_BYTES.get(jax.default_backend(), (0, 0))
+    return fixed + each * n_blocks
 
 
 def _gigabytes(text: str) -> float | None:
@@ -194,16 +248,22 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _free_bytes() -> int:
+def _free_bytes(root: Path = Path("/")) -> int:
     """Memory that can be had without swapping, within the bounds of a container."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path, pattern, unit in (
-        ("/proc/meminfo", r"MemAvailable: *(\d+) kB", 1024),
-        ("/sys/fs/cgroup/memory.max", r"(\d+)", 1),
-    ):
-        if Path(path).exists() and (match := re.search(pattern, Path(path).read_text())):
-            found.append(int(match[1]) * unit)
-    return min(found)
+    if (available := _number(root / "proc/meminfo", r"^MemAvailable: *(\d+) kB")) is not None:
+        found.append(available * 1024)
+    for folder, bound, used, cached in _CGROUPS:
+        most, taken = (_number(root / folder / name, r"^(\d+)") for name in (bound, used))
+        if most is not None and taken is not None:
+            # Files read once are given up when memory is short.
+            found.append(most - taken + (_number(root / folder / "memory.stat", rf"^{cached} (\d+)") or 0))
+    return max(0, min(found))
+
+
+def _number(path: Path, pattern: str) -> int | None:
+    match = re.search(pattern, path.read_text(), re.MULTILINE) if path.exists() else None
+    return int(match[1]) if match else None
 
 
 def _too_large(needed: float, limit: float, h: int, w: int) -> InputError:

@@ -4,25 +4,23 @@ Everything here takes and gives NumPy arrays of one picture. `upscale` is the pu
 without rounding.
 """
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
 
-from msnlan_jax import capacity, parameters, programs, streaming
+from msnlan_jax import capacity, parameters, programs, streaming, tiling
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import Picture, to_rgb
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN
 from msnlan_jax.patch_attention import count_bands
-from msnlan_jax.programs import CHOP_ARRAYS, CHOP_LIMITS, Forward, chop_tile, make_forward
+from msnlan_jax.programs import CHOP_ARRAYS, make_forward
 from msnlan_jax.resize import imresize
+from msnlan_jax.tiling import Image, Part, Pixels
 
 INFERENCE_MODES = ("whole", "chop", "tile")
 TILE_SIZE = 64
@@ -30,9 +28,10 @@ TILE_OVERLAP = 16
 # Bands are reported of pictures that take longer than so many seconds: JAX does not cache programs that report.
 _REPORTED_SECONDS = 30.0
 _LOG = logging.getLogger(__name__)
+# So many pixels are clipped and rounded at a time.
+_ROUNDED_PIXELS = 2**18
 _GRAY = np.array([0.299, 0.587, 0.114])
 
-Image = Float[np.ndarray, "_h _w 3"]
 Progress = Callable[[int, int], None]
 
 
@@ -77,9 +76,9 @@ def upscale(
         raise InputError(f"image: found {image.dtype} {image.shape}, expected uint8 [H,W] or [H,W,1..4]")
     if 0 in image.shape:
         raise InputError(f"image: found {image.shape}, expected at least one pixel")
-    sr = predict(
+    parts = _run(
         model,
-        to_rgb(image).astype(np.float32),
+        to_rgb(image),
         inference=inference,
         self_ensemble=self_ensemble,
         tile_size=tile_size,
@@ -88,12 +87,14 @@ def upscale(
         progress=progress,
         on_note=on_note,
     )
-    channels = 0 if image.ndim == 2 else image.shape[2]
-    colours = sr if channels >= 3 else (sr @ _GRAY)[:, :, None]
-    result = np.round(np.clip(colours, 0, 255)).astype(np.uint8)
-    if channels in (2, 4):
-        result = np.concatenate([result, imresize(image[:, :, -1:], _scale(model))], axis=2)
-    return result if channels else result[:, :, 0]
+    (h, w), scale = image.shape[:2], _scale(model)
+    result = np.empty((h * scale, w * scale, *image.shape[2:]), np.uint8)
+    channels = result.reshape(h * scale, w * scale, -1)
+    for rows, columns, part in parts:
+        _round_into(channels[rows, columns, : 3 if channels.shape[2] >= 3 else 1], part)
+    if channels.shape[2] in (2, 4):
+        channels[:, :, -1] = imresize(image[:, :, -1], scale)
+    return result
 
 
 def predict(
@@ -109,11 +110,51 @@ def predict(
     on_note: Callable[[str], None] | None = None,
 ) -> Image:
     """Enlarge an RGB picture, float 0..255 in and out, neither clipped nor rounded; see `upscale`."""
+    parts = _run(
+        model,
+        lr,
+        inference=inference,
+        self_ensemble=self_ensemble,
+        tile_size=tile_size,
+        tile_overlap=tile_overlap,
+        memory_limit=memory_limit,
+        progress=progress,
+        on_note=on_note,
+        float_result=True,
+    )
+    (h, w), scale = lr.shape[:2], _scale(model)
+    result = np.empty((h * scale, w * scale, 3), np.float32)
+    for rows, columns, part in parts:
+        result[rows, columns] = part
+    return result
+
+
+def _run(
+    model: nnx.Module,
+    lr: Pixels,
+    *,
+    inference: str,
+    self_ensemble: bool,
+    tile_size: int,
+    tile_overlap: int,
+    memory_limit: float | None,
+    progress: Progress | None,
+    on_note: Callable[[str], None] | None,
+    float_result: bool = False,
+) -> Iterator[Part]:
+    """Plan at once, and run as the finished parts are asked for; see `upscale`."""
     check_options(inference, tile_size, tile_overlap, memory_limit)
-    turns = list(itertools.product((False, True), repeat=3)) if self_ensemble else [(False, False, False)]
+    turns = [*itertools.product((False, True), repeat=3)] if self_ensemble else [(False, False, False)]
     h, w = lr.shape[:2]
     plan = capacity.plan(
-        model, h, w, inference=inference, tile_size=tile_size, memory_limit=memory_limit, runs=len(turns)
+        model,
+        h,
+        w,
+        inference=inference,
+        tile_size=tile_size,
+        memory_limit=memory_limit,
+        runs=len(turns),
+        float_result=float_result or self_ensemble,
     )
     if plan.note:
         (on_note or _warn_once)(plan.note)
@@ -124,28 +165,55 @@ def predict(
         model = programs.reconfigured(model, score_bytes=plan.score_bytes, report_bands=reports)
         reports = reports and _bands(model, h, w) > 0
     forward = make_forward(model, CHOP_ARRAYS.get(scale, ()) if plan.inference == "chop" else ())
-    run: Callable[..., Image]
-    parts: Callable[[int, int], int]
+    run: Callable[..., Iterator[Part]]
+    count_parts: Callable[[int, int], int]
     if plan.inference == "whole":
-        run, parts = functools.partial(_whole, forward), functools.partial(_bands, model) if reports else lambda h, w: 1
+        run, count_parts = tiling.whole, functools.partial(_bands, model) if reports else lambda h, w: 1
     elif plan.inference == "chop":
-        run, parts = functools.partial(_chop, forward, scale=scale), functools.partial(_chop_parts, scale=scale)
+        run, count_parts = tiling.chop, functools.partial(tiling.count_chop, scale=scale)
     else:
-        run = functools.partial(_tile, forward, scale=scale, size=tile_size, overlap=tile_overlap)
-        parts = functools.partial(_tile_parts, size=tile_size, overlap=tile_overlap)
-    total = sum(parts(*((w, h) if transpose else (h, w))) for transpose, _, _ in turns)
+        run = functools.partial(tiling.tile, size=tile_size, overlap=tile_overlap)
+        count_parts = functools.partial(tiling.count_tiles, size=tile_size, overlap=tile_overlap)
+    total = sum(count_parts(*((w, h) if transpose else (h, w))) for transpose, _, _ in turns)
     count = _Counter(progress, total)
-    with streaming.listening(count) if reports else contextlib.nullcontext():
-        run = functools.partial(run, count=_Counter(None, 0) if reports else count)
-        if not self_ensemble:
-            return run(lr)
-        result = np.zeros((h * scale, w * scale, 3), np.float32)
-        for transpose, flip_rows, flip_columns in turns:
-            turned = lr.transpose(1, 0, 2) if transpose else lr
-            turned = np.ascontiguousarray(turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
-            output = run(turned)[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-            result += output.transpose(1, 0, 2) if transpose else output
-    return result / np.float32(len(turns))
+    run = functools.partial(run, forward, scale=scale, count=_Counter(None, 0) if reports else count)
+    parts = _average(run, lr, scale, turns) if self_ensemble else run(lr)
+    return _told(parts, count) if reports else parts
+
+
+def _average(
+    run: Callable[[Pixels], Iterator[Part]], lr: Pixels, scale: int, turns: Sequence[tuple[bool, ...]]
+) -> Iterator[Part]:
+    """Yield the mean over turned pictures, as one part."""
+    h, w = lr.shape[:2]
+    total = np.zeros((h * scale, w * scale, 3), np.float32)
+    for turn in turns:
+        turned_total = _turned(total, *turn)
+        for rows, columns, part in run(np.ascontiguousarray(_turned(lr, *turn))):
+            turned_total[rows, columns] += part
+    total /= np.float32(len(turns))
+    yield slice(0, h * scale), slice(0, w * scale), total
+
+
+def _turned(image: Pixels, transpose: bool, flip_rows: bool, flip_columns: bool) -> Pixels:
+    """Return a view of a picture, turned."""
+    turned = image.transpose(1, 0, 2) if transpose else image
+    return turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+
+
+def _told(parts: Iterator[Part], count: "_Counter") -> Iterator[Part]:
+    """Count bands of attention while parts are run."""
+    with streaming.listening(count):
+        yield from parts
+
+
+def _round_into(target: Picture, sr: Image) -> None:
+    """Clip and round a part of the output, 0..255, to three channels or to one of gray."""
+    rows = max(1, _ROUNDED_PIXELS // max(1, sr.shape[1]))
+    for first in range(0, len(sr), rows):
+        strip = sr[first : first + rows]
+        colours = strip if target.shape[2] == 3 else (strip @ _GRAY)[:, :, None]
+        target[first : first + rows] = np.round(np.clip(colours, 0, 255))
 
 
 @dataclasses.dataclass
@@ -191,79 +259,8 @@ def _scale(model: nnx.Module) -> int:
     return model.scale  # type: ignore[attr-defined]
 
 
-def _whole(forward: Forward, lr: Image, count: Callable[[int], None]) -> Image:
-    result = forward(lr[None])[0]
-    count(1)
-    return result
-
-
 def _bands(model: nnx.Module, h: int, w: int) -> int:
     """In how many bands the attention of a whole picture is streamed."""
     assert isinstance(model, MSNLAN)
     config, array = model.config, programs.padded_size(parameters.split(model)[0], 1, h, w)
     return sum(count_bands(*array, k, form=config.attention, score_bytes=config.score_bytes) for k in KERNEL_SIZES)
-
-
-def _chop_parts(h: int, w: int, scale: int) -> int:
-    """Return in how many tiles h×w pixels are run."""
-    if (tile := chop_tile(h, w, scale)) is None:
-        return 1
-    return 4 if math.prod(tile) < CHOP_LIMITS[scale] else 4 * _chop_parts(*tile, scale)
-
-
-def _chop(forward: Forward, lr: Image, scale: int, count: Callable[[int], None]) -> Image:
-    """Cut into four overlapping corners, and those again until they are small; stitch at the halves (SPEC.md §5)."""
-    h, w = lr.shape[:2]
-    if (tile := chop_tile(h, w, scale)) is None:
-        return _whole(forward, lr, count)
-    tile_h, tile_w = tile
-    top, bottom, left, right = slice(0, tile_h), slice(h - tile_h, h), slice(0, tile_w), slice(w - tile_w, w)
-    corners = [lr[rows, columns] for rows in (top, bottom) for columns in (left, right)]
-    if tile_h * tile_w < CHOP_LIMITS[scale]:
-        tiles = list(forward(np.stack(corners)))
-        count(4)
-    else:
-        tiles = [_chop(forward, corner, scale, count) for corner in corners]
-    out_h, out_w = h // 2 * scale, w // 2 * scale
-    rows = [tiles[i][:out_h] if i < 2 else tiles[i][tile_h * scale - (h * scale - out_h) :] for i in range(4)]
-    halves = [
-        row[:, :out_w] if i % 2 == 0 else row[:, tile_w * scale - (w * scale - out_w) :] for i, row in enumerate(rows)
-    ]
-    return np.concatenate([np.concatenate(halves[:2], axis=1), np.concatenate(halves[2:], axis=1)])
-
-
-def _tile_parts(h: int, w: int, size: int, overlap: int) -> int:
-    return len(_starts(h, min(size, h), overlap)) * len(_starts(w, min(size, w), overlap))
-
-
-def _tile(forward: Forward, lr: Image, scale: int, size: int, overlap: int, count: Callable[[int], None]) -> Image:
-    """Cover with equal tiles (one compilation), blended linearly where they overlap."""
-    h, w = lr.shape[:2]
-    tile_h, tile_w = min(size, h), min(size, w)
-    corners = list(itertools.product(_starts(h, tile_h, overlap), _starts(w, tile_w, overlap)))
-    total = np.zeros((h * scale, w * scale, 3), np.float32)
-    weight = np.zeros((h * scale, w * scale, 1), np.float32)
-    ramp_h, ramp_w = (_ramp(side * scale, overlap * scale) for side in (tile_h, tile_w))
-    blend = (ramp_h[:, None] * ramp_w)[:, :, None]
-    batch_size = min(capacity.TILE_BATCH, len(corners))
-    for first in range(0, len(corners), batch_size):
-        chunk = corners[first : first + batch_size]
-        padded = chunk + [chunk[-1]] * (batch_size - len(chunk))
-        outputs = forward(np.stack([lr[y : y + tile_h, x : x + tile_w] for y, x in padded]))
-        for (y, x), output in zip(chunk, outputs, strict=False):
-            where = (slice(y * scale, (y + tile_h) * scale), slice(x * scale, (x + tile_w) * scale))
-            total[where] += blend * output
-            weight[where] += blend
-        count(len(chunk))
-    return total / weight
-
-
-def _starts(length: int, size: int, overlap: int) -> list[int]:
-    """Where tiles begin: evenly stepped, the last one flush with the end."""
-    return sorted({min(start, length - size) for start in range(0, max(1, length - overlap), max(1, size - overlap))})
-
-
-def _ramp(size: int, overlap: int) -> Float[np.ndarray, " size"]:
-    """Weights across a tile: 1 inside, falling linearly towards both ends over the overlap, never 0."""
-    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
-    return np.minimum(1.0, distance / max(overlap, 0.5)).astype(np.float32)

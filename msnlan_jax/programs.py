@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -81,22 +82,36 @@ def _array_size(ready: Sequence[ArraySize], made: list[ArraySize], h: int, w: in
     """Return the size of the array in which to run h×w pixels: one of those `ready`, else of those `made`, if it is not
     much too large; else the next bucket, which is then `made` too."""
     own = bucket(h), bucket(w)
-
-    def fitting(sizes: Sequence[ArraySize], reuse: float) -> list[ArraySize]:
-        return [size for size in sizes if size[0] >= h and size[1] >= w and math.prod(size) <= reuse * math.prod(own)]
-
-    if not (sizes := fitting(ready, _REUSE_CHOP) or fitting(made, _REUSE)):
+    if not (sizes := _fitting(ready, h, w, _REUSE_CHOP) or _fitting(made, h, w, _REUSE)):
         made.append(own)
     return min(sizes, key=math.prod, default=own)
 
 
-def chop_tile(h: int, w: int, scale: int) -> tuple[int, int] | None:
-    """Return the size of the corners into which the chop cuts h×w pixels; None where these are too few, and run whole,
-    on which the released code breaks."""
+def largest_array(h: int, w: int, arrays: Sequence[ArraySize] = ()) -> ArraySize:
+    """Return the largest array in which h×w pixels may be run, as things are: which programs there are for a network
+    depends on how it is configured, so those of all count."""
+    if ready := _fitting(arrays, h, w, _REUSE_CHOP):
+        return min(ready, key=math.prod)
+    made = _fitting(list(itertools.chain(*_ARRAYS.values())), h, w, _REUSE)
+    return max([*made, (bucket(h), bucket(w))], key=math.prod)
+
+
+def _fitting(sizes: Sequence[ArraySize], h: int, w: int, reuse: float) -> list[ArraySize]:
+    """Return those of the sizes that hold h×w pixels and are not much too large."""
+    most = reuse * bucket(h) * bucket(w)
+    return [size for size in sizes if size[0] >= h and size[1] >= w and math.prod(size) <= most]
+
+
+def chop_levels(h: int, w: int, scale: int) -> list[tuple[int, int]]:
+    """Return the sizes of the corners into which the chop cuts h×w pixels, each of these, and so on; none where these
+    are too few, and run whole, on which the released code breaks."""
     # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
     tile_h, tile_w = (side // 2 + CHOP_SHAVE for side in (h, w))
     tile_h, tile_w = tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
-    return (tile_h, tile_w) if tile_h <= h and tile_w <= w else None
+    if tile_h > h or tile_w > w:
+        return []
+    further = [] if tile_h * tile_w < CHOP_LIMITS[scale] else chop_levels(tile_h, tile_w, scale)
+    return [(tile_h, tile_w), *further]
 
 
 def bucket(size: int) -> int:

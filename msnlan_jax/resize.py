@@ -8,6 +8,9 @@ from jaxtyping import Float
 
 from msnlan_jax.errors import InputError
 
+# So many values are resized at a time.
+_STRIP = 2**20
+
 
 def imresize(
     image: np.ndarray, scale: float | None = None, *, output_shape: tuple[int, int] | None = None
@@ -43,13 +46,10 @@ def imresize(
             raise InputError(f"imresize: found output_shape {output_shape}, expected positive sizes")
         sizes = output_shape
         scales = (sizes[0] / image.shape[0], sizes[1] / image.shape[1])
-    is_uint8 = image.dtype == np.uint8
-    result = image.astype(np.float64)
+    result = image if image.dtype == np.uint8 else image.astype(np.float64)
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):
         result = _resize_axis(result, axis, *contributions(image.shape[axis], sizes[axis], scales[axis]))
-        if is_uint8:
-            result = np.clip(np.floor(result + 0.5), 0, 255)
-    return result.astype(np.uint8) if is_uint8 else result
+    return result
 
 
 def contributions(size_in: int, size_out: int, scale: float) -> tuple[Float[np.ndarray, "size_out taps"], np.ndarray]:
@@ -82,7 +82,15 @@ def keys_cubic(x: np.ndarray) -> np.ndarray:
 
 
 def _resize_axis(image: np.ndarray, axis: int, weights: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    shape = [1] * image.ndim
-    shape[axis] = -1
-    taps = (weights[:, tap].reshape(shape) * np.take(image, indices[:, tap], axis) for tap in range(weights.shape[1]))
-    return functools.reduce(np.add, taps)
+    """Resize one axis, uint8 to uint8 or float64 to float64, in strips of output rows, so that of a large uint8 picture
+    only a strip is held in float64."""
+    result = np.empty((*image.shape[:axis], len(weights), *image.shape[axis + 1 :]), image.dtype)
+    rows = max(1, _STRIP // max(1, math.prod(result.shape[1:])))
+    for first in range(0, len(result), rows):
+        strip = slice(first, first + rows)
+        source, w, i = (image, weights[strip], indices[strip]) if axis == 0 else (image[strip], weights, indices)
+        shape = (-1, *[1] * (image.ndim - axis - 1))
+        taps = (w[:, tap].reshape(shape) * np.take(source, i[:, tap], axis) for tap in range(w.shape[1]))
+        total = functools.reduce(np.add, taps)
+        result[strip] = np.clip(np.floor(total + 0.5), 0, 255) if image.dtype == np.uint8 else total
+    return result

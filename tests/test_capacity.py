@@ -35,9 +35,16 @@ def plan(model, h, w, inference="whole", tile_size=8, **options):
     return capacity.plan(model, h, w, inference=inference, tile_size=tile_size, **options)
 
 
-def needed(model, h, w, score_bytes=None, array=None, batch=1):
+def needed(model, h, w, score_bytes=None, array=None, batch=1, blended=0):
     array = array or (programs.bucket(h), programs.bucket(w))
-    return capacity.estimate_bytes(model.config, (h, w), array, batch, score_bytes)
+    output = capacity.Output(h, w, model.scale, blended)
+    return capacity.estimate_bytes(model.config, array, batch, output, score_bytes)
+
+
+@pytest.fixture(autouse=True)
+def _no_arrays(monkeypatch):
+    """As if no program had been made yet."""
+    monkeypatch.setattr(programs, "_ARRAYS", {})
 
 
 @pytest.mark.usefixtures("no_program")
@@ -53,13 +60,13 @@ def test_a_limit_changes_memory_and_not_the_result(network, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_program")
-@pytest.mark.parametrize(("mode", "array"), [("chop", (72, 72)), ("tile", (32, 32))])
-def test_a_limit_holds_for_tiles_too(network, mode, array, monkeypatch):
+@pytest.mark.parametrize(("mode", "array", "blended"), [("chop", (40, 56), 0), ("tile", (32, 32), 32 * 50)])
+def test_a_limit_holds_for_tiles_too(network, mode, array, blended, monkeypatch):
     lr = picture(0, 50, 41, 3)
     options = {"inference": mode, "tile_size": 32, "tile_overlap": 4}
     expected = predict(network, lr, **options)
     used = record_forms(monkeypatch)
-    limit = needed(network, 50, 41, 2**18, array, 4) / GB
+    limit = needed(network, 50, 41, 2**18, array, 4, blended) / GB
     assert plan(network, 50, 41, mode, tile_size=32, memory_limit=limit) == capacity.Plan(mode, 2**18)
     assert relative_l2(predict(network, lr, **options, memory_limit=limit), expected) <= FORWARD
     assert used == {"streamed"}
@@ -72,7 +79,7 @@ def test_what_does_not_fit_by_the_smallest_block_is_tiled_and_it_is_said_once(ne
     with caplog.at_level(logging.WARNING):
         found = [predict(network, lr, **options, memory_limit=limit) for _ in range(2)]
     (record,) = caplog.records
-    assert record.message == "in tiles of 8×8 pixels, as whole, 50×60 would need at least about 0.018 of 0.018 GB"
+    assert record.message == "in tiles of 8×8 pixels, as whole, 50×60 would need at least about 0.017 of 0.017 GB"
     assert relative_l2(found[0], predict(network, lr, inference="tile", **options)) <= FORWARD
     np.testing.assert_array_equal(*found)
 
@@ -122,6 +129,66 @@ def test_most_of_the_accelerators_memory_is_taken(monkeypatch):
     assert capacity.limit_bytes(2.5) == 2.5 * GB
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     assert capacity.limit_bytes(None) == 800
+
+
+def test_the_estimate_of_a_large_output_is_that_of_the_picture_and_a_strip():
+    """24000×16000 pixels: uint8 with Pillow's copy and the file, and not the floats of all of it."""
+    network = parameters.abstract_model(MSNLANConfig(scale=4, n_feats=32, n_groups=4, n_blocks=2))
+
+    def least(h, w, **options):
+        """The smallest limit, in GB, by bisection."""
+        low, high = 0.0, 1000.0
+        while high - low > 0.01:
+            middle = (low + high) / 2
+            try:
+                plan(network, h, w, "tile", 64, memory_limit=middle, **options)
+                high = middle
+            except InputError:
+                low = middle
+        return high
+
+    pixels = 16 * 4000 * 6000 / GB
+    assert 10 * pixels < least(4000, 6000) < 14 * pixels
+    assert least(4000, 6000, runs=8, float_result=True) < 20 * pixels
+    # As the area, where the result outweighs; as the width, where strips do.
+    assert 3.5 < least(16000, 12000) / least(8000, 6000) < 4
+    running = [capacity.Output(100, 1000, 4, rows * 1000).bytes(GB) for rows in (0, 32, 64)]
+    assert running[2] - running[1] == running[1] - running[0] > 0
+    assert capacity.Output(100, 100, 2, 0).bytes(10**9) == 10**9 + 4 * 40000
+    assert capacity.Output(100, 100, 2, 0, True).bytes(10**9) == 10**9 + 16 * 40000
+
+
+def test_a_larger_array_that_would_be_taken_again_is_counted(network):
+    limit = needed(network, 128, 128, 1) / GB
+    assert plan(network, 128, 128, memory_limit=1.001 * limit).inference == "whole"
+    programs._ARRAYS["another", 1] = [(144, 144), (64, 64), (256, 256)]
+    assert programs.largest_array(128, 128) == (144, 144)
+    assert programs.largest_array(50, 50) == (64, 64)
+    assert programs.largest_array(50, 50, programs.CHOP_ARRAYS[2]) == (56, 56)
+    assert plan(network, 128, 128, memory_limit=1.001 * limit).inference == "tile"
+    larger = needed(network, 128, 128, 1, (144, 144)) / GB
+    assert plan(network, 128, 128, memory_limit=1.001 * larger).inference == "whole"
+
+
+@pytest.mark.parametrize(
+    ("folder", "names"),
+    [
+        ("sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")),
+        ("sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+    ids=["v2", "v1"],
+)
+def test_free_memory_is_what_a_container_leaves(tmp_path, folder, names):
+    bound, used, cached = names
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  900 kB\nMemAvailable:  700 kB\n")
+    assert capacity._free_bytes(tmp_path) == 700 * 1024
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / used).write_text("400000\n")
+    (tmp_path / folder / "memory.stat").write_text(f"anon 1\nin{cached} 7\n{cached} 50000\n")
+    for text, expected in (("max\n", 700 * 1024), ("600000\n", 250_000), ("300000\n", 0)):
+        (tmp_path / folder / bound).write_text(text)
+        assert capacity._free_bytes(tmp_path) == expected
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, math.nan])

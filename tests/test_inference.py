@@ -1,12 +1,15 @@
 import itertools
+import tracemalloc
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnlan_jax import inference, parameters, torch_keys
+from msnlan_jax import parameters, programs, tiling, torch_keys
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import to_rgb
@@ -101,11 +104,94 @@ def test_tiles_of_a_pointwise_method_change_nothing(data):
     np.testing.assert_allclose(predict(model, picture.astype(np.float32), **options), expected, rtol=1e-6)
 
 
+class Mixing(nnx.Module):
+    """Every output pixel depends on its tile's mean and on where in the tile it is, so that blending shows."""
+
+    def __init__(self, scale: int):
+        self.scale = scale
+
+    def __call__(self, x):
+        h, w = (side * self.scale for side in x.shape[1:3])
+        place = jnp.arange(h)[:, None, None] * 0.37 - jnp.arange(w)[None, :, None] * 0.21 + jnp.arange(3.0)
+        return Nearest(self.scale)(1.1 * x + 0.3 * jnp.mean(x, axis=(1, 2, 3), keepdims=True)) + place - 40
+
+
+def blended(model, lr, size, overlap):
+    """Tiles blended in arrays of the whole output."""
+    h, w = lr.shape[:2]
+    s, tile_h, tile_w = model.scale, min(size, h), min(size, w)
+    total, weight = np.zeros((h * s, w * s, 3), np.float32), np.zeros((h * s, w * s, 1), np.float32)
+    blend = (tiling._ramp(tile_h * s, overlap * s)[:, None] * tiling._ramp(tile_w * s, overlap * s))[:, :, None]
+    for y, x in itertools.product(tiling._starts(h, tile_h, overlap), tiling._starts(w, tile_w, overlap)):
+        where = slice(y * s, (y + tile_h) * s), slice(x * s, (x + tile_w) * s)
+        total[where] += blend * np.asarray(jax.jit(model)(lr[None, y : y + tile_h, x : x + tile_w])[0])
+        weight[where] += blend
+    return total / weight
+
+
+@pytest.mark.parametrize("shape", [(37, 29), (29, 37, 1), (31, 18, 2), (1, 40, 3), (40, 5, 3), (33, 50, 4)], ids=str)
+@pytest.mark.parametrize("tiles", [(8, 0), (8, 4), (13, 3), (16, 8), (64, 16)], ids=str)
+def test_tiles_in_strips_are_those_blended_as_a_whole(shape, tiles):
+    model, image = Mixing(3), noise(0, *shape)
+    options = {"inference": "tile", "tile_size": tiles[0], "tile_overlap": tiles[1]}
+    lr = to_rgb(image).astype(np.float32)
+    expected = blended(model, lr, *tiles)
+    found = predict(model, lr, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-4)
+    channels = 1 if len(shape) == 2 else shape[2]
+    large = upscale(model, image, **options)
+    assert large.shape == (3 * shape[0], 3 * shape[1], *shape[2:])
+    large = large.reshape(*large.shape[:2], channels)
+    colours = found if channels >= 3 else (found @ [0.299, 0.587, 0.114])[:, :, None]
+    np.testing.assert_array_equal(large[:, :, : colours.shape[2]], np.round(np.clip(colours, 0, 255)))
+    if channels in (2, 4):
+        np.testing.assert_array_equal(large[:, :, -1], imresize(image[:, :, -1], 3))
+
+
+def stitched(model, lr):
+    """The chop as it is released: corner by corner, each of them cut again."""
+    (h, w), s = lr.shape[:2], model.scale
+    if not (levels := programs.chop_levels(h, w, s)):
+        return np.asarray(jax.jit(model)(lr[None])[0])
+    tile_h, tile_w = levels[0]
+    rows, columns = (slice(0, tile_h), slice(h - tile_h, h)), (slice(0, tile_w), slice(w - tile_w, w))
+    inner = (lambda x: stitched(model, x)) if len(levels) > 1 else lambda x: np.asarray(jax.jit(model)(x[None])[0])
+    result, middle_h, middle_w = np.zeros((h * s, w * s, 3), np.float32), h // 2 * s, w // 2 * s
+    corners = [[inner(lr[row, column]) for column in columns] for row in rows]
+    result[:middle_h, :middle_w] = corners[0][0][:middle_h, :middle_w]
+    result[:middle_h, middle_w:] = corners[0][1][:middle_h, middle_w - w * s :]
+    result[middle_h:, :middle_w] = corners[1][0][middle_h - h * s :, :middle_w]
+    result[middle_h:, middle_w:] = corners[1][1][middle_h - h * s :, middle_w - w * s :]
+    return result
+
+
+@pytest.mark.parametrize("size", [(20, 21), (28, 28), (29, 150), (47, 33), (98, 100), (130, 71), (64, 260)], ids=str)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_chop_is_stitched_at_the_halves(scale, size):
+    model, lr = Mixing(scale), float_picture(0, *size, 3)
+    expected = stitched(model, lr)
+    np.testing.assert_allclose(predict(model, lr, inference="chop"), expected, rtol=1e-6, atol=1e-4)
+
+
+def test_only_a_strip_of_tiles_is_held_as_floats():
+    """By the bytes that NumPy allocates: far fewer than the output would take as float32."""
+    model, image = Nearest(4), noise(0, 512, 128, 3)
+    options = {"inference": "tile", "tile_size": 16, "tile_overlap": 4}
+    upscale(model, image[:32], **options)
+    tracemalloc.start()
+    try:
+        large = upscale(model, image, **options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert large.nbytes < peak < 2 * large.nbytes < 4 * large.size
+
+
 @pytest.mark.parametrize("overlap", [0, 4, 8])
 def test_tiles_share_the_overlap_asked_for(overlap):
     for length in range(1, 60):
         size = min(16, length)
-        starts = inference._starts(length, size, overlap)
+        starts = tiling._starts(length, size, overlap)
         assert (starts[0], starts[-1]) == (0, length - size)
         assert all(0 < b - a <= size - overlap for a, b in itertools.pairwise(starts))
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from msnlan_jax import resize
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import read_rgb
 from msnlan_jax.resize import imresize, keys_cubic
@@ -106,6 +107,15 @@ def test_constants_stay_constant(scale, dtype):
     assert result.shape == (math.ceil(7 * scale), math.ceil(5 * scale), 3)
     assert result.dtype == dtype
     np.testing.assert_allclose(result, 77, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("size", [(40, 9), (3, 30)], ids=str)
+def test_strips_change_nothing(dtype, size, monkeypatch):
+    image = noise(3, 17, 13, 2).astype(dtype)
+    expected = imresize(image, output_shape=size)
+    monkeypatch.setattr(resize, "_STRIP", 50)
+    np.testing.assert_array_equal(imresize(image, output_shape=size), expected, strict=True)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -72,7 +72,8 @@ def enlarge(
     h, w = image.shape[:2]
     # Rounded first: 3 · 1.1 is a little more than 3.3.
     size = tuple(math.ceil(round(side * (own if scale is None else scale), 6)) for side in (h, w))
-    capacity.check_output(max(size[0] * size[1], h * w), capacity.limit_bytes(options.memory_limit), *size)
+    before = h * w * (1 if isinstance(model, Bicubic) else own**2)
+    capacity.check_resizing(before, size[0] * size[1], capacity.limit_bytes(options.memory_limit), *size)
     if isinstance(model, Bicubic):
         return imresize(image, output_shape=(size[0], size[1])), ()
     notes: list[str] = []
