@@ -15,7 +15,7 @@ from etils import epath
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers
 
-from msnlan_jax import distributed, parameters
+from msnlan_jax import distributed, files, parameters
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import MSNLANConfig
 from msnlan_jax.workdir import read_config
@@ -219,7 +219,7 @@ def _reason(error: Exception) -> str:
 
 
 def _folder(workdir: epath.PathLike) -> epath.Path:
-    return epath.Path(workdir).resolve() / "checkpoints"
+    return files.absolute(workdir) / "checkpoints"
 
 
 def _metric(metrics: Mapping[str, float]) -> float:
