@@ -4,6 +4,7 @@ A workdir holds `config.json` and `checkpoints/<step>/`, each with one item per 
 `fingerprints`, by which damage is noticed. A checkpoint that turns out to be damaged is moved to `damaged/<step>`.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from msnlan_jax.model import MSNLANConfig
 from msnlan_jax.workdir import read_config
 
 METRIC = "psnr"
+_METRICS = "metrics"  # Orbax's name for the item of a checkpoint's scores, and for the file in it
 _FINGERPRINTS = "fingerprints"
 _DISK_FULL = "No space left on device"
 _NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")  # a file system or memory that may recover
@@ -55,7 +57,10 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Mapping[str, Any], psnr: float | None = None) -> None:
-        """Save the state after `step` steps, with the PSNR it reaches, if it was measured; replaces one of that step.
+        """Save the state after `step` steps, with the PSNR it reaches, if it was measured.
+
+        Where that step's checkpoint is there, as when a run stopped before it was validated and goes on from it,
+        only its score is written: nothing is ever without a whole copy on disk.
 
         Raises:
             InputError: when this or the checkpoint before cannot be written, as when the disk is full.
@@ -66,10 +71,18 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             if step in self._manager.all_steps():
-                self._manager.delete(step)
+                self._add_metrics(step, metrics)
+                return
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except Exception as error:  # what Orbax raises depends on the file system
             raise self._unwritten(error) from None
+
+    def _add_metrics(self, step: int, metrics: Mapping[str, float] | None) -> None:
+        """Write a whole checkpoint's scores where Orbax looks for them."""
+        if metrics and jax.process_index() == 0:
+            files.write_bytes(_folder(self._workdir) / str(step) / _METRICS / _METRICS, json.dumps(metrics).encode())
+        ocp.multihost.sync_global_processes("checkpoint_scored")
+        self._manager.reload()
 
     def restore_latest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Return the newest whole checkpoint's step and state, laid out as `like`; None when there is none.
