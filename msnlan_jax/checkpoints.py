@@ -25,7 +25,8 @@ METRIC = "psnr"
 _METRICS = "metrics"  # Orbax's name for the item of a checkpoint's scores, and for the file in it
 _FINGERPRINTS = "fingerprints"
 _DISK_FULL = "No space left on device"
-_NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")  # a file system or memory that may recover
+# A file system or memory that may recover, or whose owner may let us in.
+_NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
 
 
 class Checkpoints:
@@ -103,8 +104,7 @@ class Checkpoints:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
                 _check_fingerprints(restored)
             except Exception as error:  # a damaged checkpoint may raise anything
-                reason = _reason(error)
-                is_damage = not (isinstance(error, PermissionError) or any(word in str(error) for word in _NOT_DAMAGE))
+                reason, is_damage = _reason(error), _is_damage(error)
             # Asked by all before one of them raises: the others would wait for it.
             failed = distributed.any_process(reason is not None)
             reason = reason or "another process cannot read it"
@@ -221,14 +221,23 @@ def _checksum(leaves: list[Array]) -> UInt32[Array, ""]:
 
 
 def _damaged(checkpoint: epath.Path, error: Exception) -> InputError:
-    return InputError(f"{checkpoint}: damaged checkpoint: {_reason(error)}")
+    what = "damaged checkpoint" if _is_damage(error) else "cannot be read"
+    return InputError(f"{checkpoint}: {what}: {_reason(error)}")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a checkpoint is to blame, and not what it is read from."""
+    if isinstance(error, PermissionError) or files.remote_failure(error) is not None:
+        return False
+    return not any(word in str(error) for word in _NOT_DAMAGE)
 
 
 def _reason(error: Exception) -> str:
     """Say in a line what Orbax says in many."""
     if _DISK_FULL in str(error):
         return _DISK_FULL
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    said, *_ = str(error).split(" [tensorstore_spec")  # followed by a page of how it was going to be read
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def _folder(workdir: epath.PathLike) -> epath.Path:

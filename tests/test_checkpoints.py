@@ -114,6 +114,31 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(tmp_path, capfd, damage
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        ValueError("PERMISSION_DENIED: Error reading gs://bucket/x [tensorstore_spec='{...}']"),
+        type("DefaultCredentialsError", (Exception,), {"__module__": "google.auth.exceptions"})("none were found"),
+    ],
+    ids=["local", "remote", "client"],
+)
+def test_one_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch, capfd, error):
+    save_states(tmp_path, 1, 2)
+    before = snapshot(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(checkpoints._manager, "restore", refuse)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/checkpoints/2: cannot be read: [^\[]*(\[Errno|$)"):
+        checkpoints.restore_latest(STATES[1])
+    checkpoints.close()
+    assert snapshot(tmp_path) == before
+    assert capfd.readouterr().out == ""
+
+
 def test_what_a_kill_left_unfinished_is_passed_over(tmp_path, capfd):
     save_states(tmp_path, 1)
     unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-7"
