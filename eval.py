@@ -19,7 +19,7 @@ from msnlan_jax import (
     programs,
     report,
 )
-from msnlan_jax.files import prepare_output_dir
+from msnlan_jax.files import absolute, prepare_output_dir
 from msnlan_jax.images import list_images
 from msnlan_jax.model import MSNLAN
 from msnlan_jax.perceptual import load_lpips
@@ -86,9 +86,9 @@ def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     """Score the pictures of a folder."""
     names = {path.stem for path in list_images(flags.hr_dir)}
     protocol, common = prepare(flags, flags.scale, names)
-    folder = epath.Path(flags.hr_dir).resolve()
+    folder = absolute(flags.hr_dir)
     dataset = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
-    method = epath.Path(flags.sr_dir).resolve().name
+    method = absolute(flags.sr_dir).name
     # The output folder is made only once there is something to write into it.
     save_to = epath.Path(flags.output or f"runs/eval-x{flags.scale}") if flags.save_images else None
     outcome = benchmark.score_pictures(flags.sr_dir, flags.hr_dir, dataset, method, protocol, save_to=save_to, **common)

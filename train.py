@@ -60,9 +60,8 @@ def parse_flags() -> tuple[ConfigDict, str]:
         getattr(config, "scale", None)  # a file that could not be read raises only when it is looked at
     except (AttributeError, KeyError) as error:
         named = [match[1] for arg in sys.argv if (match := re.match(r"--?(config\.[\w.]+)", arg))]
-        unknown = next(
-            (field for field in named if re.search(rf"\W{field.split('.')[-1]}\W", str(error))), ", ".join(named)
-        )
+        found = str(error).split("Did you mean")[0]
+        unknown = next((field for field in named if re.search(rf"\W{field.split('.')[-1]}\W", found)), ", ".join(named))
         meant = re.search(r"Did you mean \W*(\w+)", str(error))
         hint = f"did you mean {meant[1]}? " if meant else ""
         raise InputError(f"--{unknown}: found an unknown field; {hint}configs/base.py lists them all") from None

@@ -25,7 +25,7 @@ def open_picture(path: epath.PathLike) -> RGBPicture:
     path = epath.Path(path)
     if path.suffix != SUFFIX:
         return read_rgb(path)
-    content = io.BytesIO(files.read_bytes(path, "picture")) if "://" in str(path) else None
+    content = io.BytesIO(files.read_bytes(path, "picture")) if files.is_remote(path) else None
     try:
         with _one_at_a_time:
             array = np.load(content or path, mmap_mode=None if content else "r", allow_pickle=False)

@@ -1,12 +1,9 @@
 """TensorFlow as the input pipeline uses it: quiet, and on CPU only."""
 
-import os
-
+from msnlan_jax import command
 from msnlan_jax.errors import InputError
 
-# Warnings only; and TensorFlow announces oneDNN, which cutting crops does not need, at every start.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+command.quiet_tensorflow()
 try:
     import tensorflow as tf
     import tensorflow_datasets as tfds

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from msnlan_jax import files
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import list_images
 from msnlan_jax.pairs import Pair
@@ -91,7 +92,7 @@ def find_datasets(root: epath.PathLike, names: Sequence[str], scale: int) -> dic
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder, expected data sets")
     if not names and _is_dataset(root):
-        return {root.resolve().name: find_pairs(root, scale)}
+        return {files.absolute(root).name: find_pairs(root, scale)}
     present = sorted(
         path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "." and _is_dataset(path)
     )

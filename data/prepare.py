@@ -43,7 +43,7 @@ def prepare(folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, .
         FileNotFoundError, InputError: as `folders.find_pairs`; when a file cannot be written; and when `output` is
             `folder`, whose pictures the arrays would hide.
     """
-    if epath.Path(folder).resolve() == epath.Path(output).resolve():
+    if files.absolute(folder) == files.absolute(output):
         raise InputError(f"--output: found the input folder {output}, expected another folder")
     found = [find_pairs(folder, scale, split="train", may_lack_lr=True) for scale in scales]
     output = files.prepare_output_dir(output, "--output")

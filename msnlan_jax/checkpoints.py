@@ -4,6 +4,7 @@ A workdir holds `config.json` and `checkpoints/<step>/`, each with one item per 
 `fingerprints`, by which damage is noticed. A checkpoint that turns out to be damaged is moved to `damaged/<step>`.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,15 +16,17 @@ from etils import epath
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import checkpoint_managers
 
-from msnlan_jax import distributed, parameters
+from msnlan_jax import distributed, files, parameters
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import MSNLANConfig
 from msnlan_jax.workdir import read_config
 
 METRIC = "psnr"
+_METRICS = "metrics"  # Orbax's name for the item of a checkpoint's scores, and for the file in it
 _FINGERPRINTS = "fingerprints"
 _DISK_FULL = "No space left on device"
-_NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")  # a file system or memory that may recover
+# A file system or memory that may recover, or whose owner may let us in.
+_NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
 
 
 class Checkpoints:
@@ -55,7 +58,10 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Mapping[str, Any], psnr: float | None = None) -> None:
-        """Save the state after `step` steps, with the PSNR it reaches, if it was measured; replaces one of that step.
+        """Save the state after `step` steps, with the PSNR it reaches, if it was measured.
+
+        Where that step's checkpoint is there, as when a run stopped before it was validated and goes on from it,
+        only its score is written: nothing is ever without a whole copy on disk.
 
         Raises:
             InputError: when this or the checkpoint before cannot be written, as when the disk is full.
@@ -66,10 +72,18 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
             if step in self._manager.all_steps():
-                self._manager.delete(step)
+                self._add_metrics(step, metrics)
+                return
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except Exception as error:  # what Orbax raises depends on the file system
             raise self._unwritten(error) from None
+
+    def _add_metrics(self, step: int, metrics: Mapping[str, float] | None) -> None:
+        """Write a whole checkpoint's scores where Orbax looks for them."""
+        if metrics and jax.process_index() == 0:
+            files.write_bytes(_folder(self._workdir) / str(step) / _METRICS / _METRICS, json.dumps(metrics).encode())
+        ocp.multihost.sync_global_processes("checkpoint_scored")
+        self._manager.reload()
 
     def restore_latest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Return the newest whole checkpoint's step and state, laid out as `like`; None when there is none.
@@ -90,8 +104,7 @@ class Checkpoints:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
                 _check_fingerprints(restored)
             except Exception as error:  # a damaged checkpoint may raise anything
-                reason = _reason(error)
-                is_damage = not (isinstance(error, PermissionError) or any(word in str(error) for word in _NOT_DAMAGE))
+                reason, is_damage = _reason(error), _is_damage(error)
             # Asked by all before one of them raises: the others would wait for it.
             failed = distributed.any_process(reason is not None)
             reason = reason or "another process cannot read it"
@@ -208,18 +221,27 @@ def _checksum(leaves: list[Array]) -> UInt32[Array, ""]:
 
 
 def _damaged(checkpoint: epath.Path, error: Exception) -> InputError:
-    return InputError(f"{checkpoint}: damaged checkpoint: {_reason(error)}")
+    what = "damaged checkpoint" if _is_damage(error) else "cannot be read"
+    return InputError(f"{checkpoint}: {what}: {_reason(error)}")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a checkpoint is to blame, and not what it is read from."""
+    if isinstance(error, PermissionError) or files.remote_failure(error) is not None:
+        return False
+    return not any(word in str(error) for word in _NOT_DAMAGE)
 
 
 def _reason(error: Exception) -> str:
     """Say in a line what Orbax says in many."""
     if _DISK_FULL in str(error):
         return _DISK_FULL
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    said, *_ = str(error).split(" [tensorstore_spec")  # followed by a page of how it was going to be read
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def _folder(workdir: epath.PathLike) -> epath.Path:
-    return epath.Path(workdir).resolve() / "checkpoints"
+    return files.absolute(workdir) / "checkpoints"
 
 
 def _metric(metrics: Mapping[str, float]) -> float:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import jax
 
+from msnlan_jax import files
 from msnlan_jax.errors import InputError
 
 
@@ -18,14 +19,25 @@ def run(main: Callable[[], None]) -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells how it works, and what it raises besides
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unraisable
+    quiet_tensorflow()  # which etils imports for gs:// paths
     try:
         use_compilation_cache()
         main()
     except (InputError, OSError) as error:
         fail(str(error))
+    except Exception as error:
+        if (reason := files.remote_failure(error)) is None:
+            raise
+        fail(reason)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def quiet_tensorflow() -> None:
+    """Have TensorFlow, once it is imported, tell warnings only, and not announce oneDNN at every start."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 class Parser(argparse.ArgumentParser):

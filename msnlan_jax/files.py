@@ -6,6 +6,29 @@ from etils import epath
 
 from msnlan_jax.errors import InputError
 
+# Packages that reach object stores, whose errors have no class in common.
+_CLIENTS = ("tensorflow", "gcsfs", "fsspec", "google", "aiohttp", "requests")
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether a path is in an object store, such as `gs://`, where files appear whole, and cannot grow."""
+    return "://" in str(path)
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """Return a path from the root; of a remote one, as it is."""
+    path = epath.Path(path)
+    return path if is_remote(path) else path.resolve()
+
+
+def remote_failure(error: BaseException) -> str | None:
+    """Say in a line why an object store could not be used; None when the error is another one."""
+    if isinstance(error, ImportError) and any(name in str(error) for name in ("gcsfs", "fsspec", "google")):
+        return "gs://: found no client for it, expected the one that pip install -e '.[gcs]' brings"
+    if type(error).__module__.split(".")[0] not in _CLIENTS:
+        return None
+    return " ".join(str(error).split()) or type(error).__name__
+
 
 def read_bytes(path: epath.PathLike, kind: str) -> bytes:
     """Return a file's content.
@@ -16,14 +39,19 @@ def read_bytes(path: epath.PathLike, kind: str) -> bytes:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        InputError: when it is a folder or empty.
+        InputError: when it is a folder or empty, or its object store cannot be used.
     """
     path = epath.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file, expected a {kind}")
-    if path.is_dir():
-        raise InputError(f"{path}: found a folder, expected a {kind}")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()  # asking first whether it is there would double what a remote file takes
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        if path.is_dir():
+            raise InputError(f"{path}: found a folder, expected a {kind}") from None
+        raise FileNotFoundError(f"{path}: no such file, expected a {kind}") from None
+    except Exception as error:
+        if (reason := remote_failure(error)) is None:
+            raise
+        raise InputError(f"{path}: cannot be read: {reason}") from None
     if not data:
         raise InputError(f"{path}: found an empty file, expected a {kind}")
     return data
@@ -36,6 +64,9 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
         InputError: when it cannot be written; whatever stood at `path` is untouched.
     """
     path = epath.Path(path)
+    if is_remote(path):
+        _write_remote(path, data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +77,16 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _write_remote(path: epath.Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except Exception as error:
+        reason = remote_failure(error) or (str(error) if isinstance(error, OSError) else None)
+        if reason is None:
+            raise
+        raise InputError(f"{path}: cannot be written: {reason}") from None
 
 
 def append_bytes(path: epath.PathLike, data: bytes) -> None:
@@ -74,6 +115,6 @@ def prepare_output_dir(path: epath.PathLike, flag: str) -> epath.Path:
         write_bytes(path / ".writable", b"-")
         (path / ".writable").unlink()
     except (InputError, OSError) as error:
-        reason = str(error).rsplit(": ", 1)[-1]
+        reason = str(error).removeprefix(f"{path / '.writable'}: cannot be written: ")
         raise InputError(f"{flag}: found {path}, expected a folder that can be written: {reason}") from None
     return path

@@ -130,9 +130,9 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
         raise FileNotFoundError(f"{folder}: no such folder, expected a folder of pictures")
     if not folder.is_dir():
         raise InputError(f"{folder}: found a file, expected a folder of pictures")
-    found = [
-        p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not files.is_remote(folder):  # an object store would be asked anew for every picture
+        found = [path for path in found if path.is_file()]
     return sorted(found, key=lambda path: path.name)
 
 

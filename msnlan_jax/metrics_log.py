@@ -42,7 +42,7 @@ class MetricsLog:
         """
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.lines.append({"step": step} | finite)
-        if "://" in str(self._path):  # object stores cannot append
+        if files.is_remote(self._path):
             self._rewrite()
         else:
             files.append_bytes(self._path, _encode(self.lines[-1]))

@@ -2,12 +2,15 @@
 
 import contextlib
 import math
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from etils import epath
 
+from msnlan_jax import files
 from msnlan_jax.images import RGBPicture
 
 
@@ -23,14 +26,16 @@ class Events:
 
     def __init__(self, folder: epath.PathLike, start: int, say: Callable[[str], None]):
         self._say = say
-        # Where files cannot grow, each flush writes the whole of it anew.
-        self._is_remote = "://" in str(folder)
+        self._folder = epath.Path(folder)
+        # Where files cannot grow, a local one grows, and each flush sends the whole of it.
+        self._local = tempfile.TemporaryDirectory() if files.is_remote(folder) else None
         self._writer: Any = None
         try:
             from tensorboardX import event_file_writer
 
-            epath.Path(folder).mkdir(parents=True, exist_ok=True)
-            self._writer = event_file_writer.EventsWriter(str(epath.Path(folder) / "events"))
+            written = Path(self._local.name if self._local else folder)
+            written.mkdir(parents=True, exist_ok=True)
+            self._writer = event_file_writer.EventsWriter(str(written / "events"))
         except Exception as error:  # remote file systems have errors of their own
             self._give_up(error)
         if start:
@@ -55,6 +60,9 @@ class Events:
         if self._writer is not None:
             with contextlib.suppress(Exception):  # nobody can do anything about it
                 self._writer.close()
+                self._send()
+        if self._local is not None:
+            self._local.cleanup()
 
     def _write(self, step: int, **content: Any) -> None:
         if self._writer is not None:
@@ -64,15 +72,20 @@ class Events:
                 self._writer.write_event(event_pb2.Event(wall_time=time.time(), step=step, **content))
             except Exception as error:  # remote file systems have errors of their own
                 self._give_up(error)
-            if not self._is_remote:
+            if self._local is None:
                 self._flush()
 
     def _flush(self) -> None:
         if self._writer is not None:
             try:
                 self._writer.flush()
+                self._send()
             except Exception as error:
                 self._give_up(error)
+
+    def _send(self) -> None:
+        for path in Path(self._local.name).iterdir() if self._local else ():
+            files.write_bytes(self._folder / path.name, path.read_bytes())
 
     def _give_up(self, error: Exception) -> None:
         self.close()

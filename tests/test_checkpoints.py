@@ -114,6 +114,31 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(tmp_path, capfd, damage
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        ValueError("PERMISSION_DENIED: Error reading gs://bucket/x [tensorstore_spec='{...}']"),
+        type("DefaultCredentialsError", (Exception,), {"__module__": "google.auth.exceptions"})("none were found"),
+    ],
+    ids=["local", "remote", "client"],
+)
+def test_one_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch, capfd, error):
+    save_states(tmp_path, 1, 2)
+    before = snapshot(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(checkpoints._manager, "restore", refuse)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/checkpoints/2: cannot be read: [^\[]*(\[Errno|$)"):
+        checkpoints.restore_latest(STATES[1])
+    checkpoints.close()
+    assert snapshot(tmp_path) == before
+    assert capfd.readouterr().out == ""
+
+
 def test_what_a_kill_left_unfinished_is_passed_over(tmp_path, capfd):
     save_states(tmp_path, 1)
     unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-7"
@@ -151,14 +176,40 @@ def test_averaged_parameters_are_taken_where_there_are_any(tmp_path):
     assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 1))
 
 
-def test_a_save_replaces_one_of_the_same_step(tmp_path):
-    save_states(tmp_path, 1)
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, STATES[5])
+def test_a_score_that_comes_later_leaves_the_arrays_alone(tmp_path):
+    """Of a run that stopped before a validation, and went on with it: no moment without the checkpoint."""
+    save_states(tmp_path, 1, 2)
+    before = snapshot(tmp_path)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(2, STATES[2])
+    assert snapshot(tmp_path) == before
+    checkpoints.save(2, STATES[2], 33.0)
+    after = snapshot(tmp_path)
+    assert after.keys() - before.keys() == {"checkpoints/2/metrics/metrics"}
+    assert {name: after[name] for name in before} == before
+    for step, psnr in ((3, None), (4, 31.0), (5, 32.0)):
+        checkpoints.save(step, STATES[step], psnr)
     checkpoints.close()
-    checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.restore_latest(STATES[1])[1]["params"]["w"].tolist() == [5, 5, 5]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "5"]
+
+
+def test_a_score_that_comes_later_counts(tmp_path):
+    workdir = save_workdir(tmp_path / "run", *((step, tiny_parameters(2, step), None) for step in (1, 2)))
+    for step, psnr in ((1, 33.0), (2, 31.0)):
+        checkpoints = Checkpoints(workdir)
+        checkpoints.save(step, STATES[1], psnr)
+        checkpoints.close()
+    assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 1))
+
+
+def test_a_score_that_was_not_finished_is_none(tmp_path):
+    workdir = save_workdir(tmp_path / "run", (1, tiny_parameters(2, 1), 30.0), (2, tiny_parameters(2, 2), None))
+    (workdir / "checkpoints" / "2" / "metrics").mkdir()
+    assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 1))
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save(2, STATES[1], 31.0)
     checkpoints.close()
+    assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 2))
 
 
 def test_a_checkpoint_that_cannot_be_written_names_the_one_before(tmp_path, monkeypatch):

@@ -120,6 +120,7 @@ MISTAKES = [
     ("convert_torch_weights --inspect x2.safetensors --output x.safetensors", "the following arguments are required"),
     (f"{TRAIN} more", "flags: found 'more', expected only --flag=value"),
     (f"{TRAIN} --config.nope=1", "--config.nope: found an unknown field; configs/base.py lists them all"),
+    (f"{TRAIN} --config.model.n_feats=8 --config.model.n_feat=1", "--config.model.n_feat: found an unknown field; "),
     (f"{TRAIN} --config.batchsize=1", "--config.batchsize: found an unknown field; did you mean batch_size?"),
     (f"{TRAIN} --config.scale=abc", "--config.scale: found 'abc', expected a whole number"),
     (f"{TRAIN} --config.model.n_feats=2.5", "--config.model.n_feats: found '2.5', expected a whole number"),
