@@ -1,6 +1,8 @@
 """What all commands share: one-line errors with exit code 2, and a compilation cache."""
 
 import argparse
+import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -13,6 +15,10 @@ import jax
 from msnlan_jax import files
 from msnlan_jax.errors import InputError
 
+# glibc's options by number (malloc.h): what is freed is not given back (M_TRIM_THRESHOLD) nor mapped apart
+# (M_MMAP_THRESHOLD), and threads share it (M_ARENA_MAX).
+_KEEPING = {-1: 2**31 - 1, -3: 2**31 - 1, -8: 1}
+
 
 def run(main: Callable[[], None]) -> None:
     """Run a command; a user's mistake ends in one line on standard error and exit code 2."""
@@ -20,6 +26,7 @@ def run(main: Callable[[], None]) -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unraisable
     quiet_tensorflow()  # which etils imports for gs:// paths
+    keep_memory()
     try:
         use_compilation_cache()
         main()
@@ -38,6 +45,15 @@ def quiet_tensorflow() -> None:
     """Have TensorFlow, once it is imported, tell warnings only, and not announce oneDNN at every start."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+def keep_memory() -> None:
+    """Have glibc keep what is freed: XLA on CPU asks for a program's memory anew at every run, and pages that come new
+    from the system cost as much time as the attention. Other C libraries are left as they are."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        set_option = ctypes.CDLL(None).mallopt
+        for option, value in _KEEPING.items():
+            set_option(option, value)
 
 
 class Parser(argparse.ArgumentParser):

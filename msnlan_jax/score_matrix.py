@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# A batch's scores (in bfloat16, attention weights) and their weights as pasted are kept for the gradient up to this many
-# bytes.
+# A batch's scores (in bfloat16, attention weights) and what D_k makes of the weights are kept for the gradient up to so
+# many bytes.
 KEPT_BYTES = 2 * 2**30
 # Score of a position that is not there. Finite, so that a softmax over nothing else is no NaN.
 NOWHERE = -1e30

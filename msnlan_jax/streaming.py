@@ -16,6 +16,9 @@ from jaxtyping import Array, Float
 
 from msnlan_jax.score_matrix import NOWHERE, apart, fold_axis, impossible, shift_columns, unfold_axis
 
+# On CPU bands are no larger than fits into its caches, if a row of queries is not: several times as fast as bands of
+# hundreds of MB, and as exact. Elsewhere small programs would not fill the chip.
+_CACHED_BYTES = 8 * 2**20
 # Who is told of bands done. Programs outlive their listeners, so they cannot hold them.
 _LISTENERS: list[Callable[[], None]] = []
 
@@ -33,8 +36,10 @@ def listening(listener: Callable[[], None]) -> Iterator[None]:
 
 def split_rows(h: int, w: int, hk: int, wk: int, score_bytes: int) -> tuple[int, int]:
     """Return how many rows of queries make a band, and how many rows of keys a block."""
-    block_rows = min(hk, max(1, score_bytes // (4 * w * wk)))
-    return min(h, max(1, score_bytes // (4 * w * wk * block_rows))), block_rows
+    row_bytes = 4 * w * wk
+    block_rows = min(hk, max(1, score_bytes // row_bytes))
+    band_bytes = min(score_bytes, _CACHED_BYTES) if jax.default_backend() == "cpu" else score_bytes
+    return min(h, max(1, band_bytes // (row_bytes * block_rows))), block_rows
 
 
 def streamed(
