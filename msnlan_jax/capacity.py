@@ -25,8 +25,10 @@ _SHARE = 0.8
 _PROGRAM_BYTES = {"cpu": (0.45 * GB, 0.005 * GB)}
 # Bytes an output pixel, from peak resident memory at 1500×1000 to 6000×4000 LR pixels, ×4 and ×2: the uint8 result 3,
 # or 4 with alpha; with Pillow's copy and the file's bytes 10 while it is written as PNG, TIFF or BMP of noise, 8 as
-# JPEG; float32 12; and of the rows of tiles being blended 42 to 65: sums, weights, their quotient, clipped, rounded.
+# JPEG, but 35 as WebP; float32 12; and of the rows of tiles being blended 42 to 65: sums, weights, their quotient,
+# clipped, rounded.
 _UINT8_BYTES, _WRITTEN_BYTES, _FLOAT_BYTES, _BLENDED_BYTES = 4, 12, 12, 64
+_WEBP_BYTES = 36
 # float32 feature maps of C channels alive at once, in units of LR pixels: around the attention, or in the tail, where a
 # map is s² times as large. By XLA for CPU it is 60 at ×2 and at ×4, 256×256 and 512×512 pixels.
 _FEATURE_MAPS, _TAIL_MAPS = 64, 4
@@ -198,7 +200,7 @@ def limit_bytes(memory_limit: float | None) -> float:
     return _SHARE * (stats.get("bytes_limit") or _free_bytes())
 
 
-def check_resizing(before: int, after: int, limit: float, h: int, w: int) -> None:
+def check_resizing(before: int, after: int, limit: float, h: int, w: int, suffix: str = "") -> None:
     """Refuse to resize and write a picture, h×w at the end, that does not fit into `limit` bytes.
 
     Args:
@@ -207,12 +209,14 @@ def check_resizing(before: int, after: int, limit: float, h: int, w: int) -> Non
         limit: bytes.
         h: for the message.
         w: likewise.
+        suffix: of the file to write.
 
     Raises:
         InputError: saying what would be needed.
     """
     resized = _UINT8_BYTES * (before + max(before, after) + after)  # between the passes it is at most the larger
-    if (needed := _program_bytes(0) + max(resized, _WRITTEN_BYTES * after)) > limit:
+    written = _WEBP_BYTES if suffix.lower() == ".webp" else _WRITTEN_BYTES
+    if (needed := _program_bytes(0) + max(resized, written * after)) > limit:
         raise _too_large(needed, limit, h, w)
 
 

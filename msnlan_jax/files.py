@@ -113,7 +113,7 @@ def prepare_output_dir(path: epath.PathLike, flag: str) -> epath.Path:
         raise InputError(f"{flag}: {path} is a file, expected a folder")
     try:
         write_bytes(path / ".writable", b"-")
-        (path / ".writable").unlink()
+        (path / ".writable").unlink(missing_ok=True)  # another process may have proved it at once
     except (InputError, OSError) as error:
         reason = str(error).removeprefix(f"{path / '.writable'}: cannot be written: ")
         raise InputError(f"{flag}: found {path}, expected a folder that can be written: {reason}") from None

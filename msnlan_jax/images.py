@@ -16,6 +16,8 @@ from msnlan_jax.errors import InputError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 # What Pillow refuses by itself, twice what it warns of: a small file that claims more is made to exhaust memory.
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
+# Sides that a format can hold; Pillow says so only once all pixels are there.
+_MOST_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}
 # Underscores: two pictures in one signature may differ in size.
 Picture = UInt8[np.ndarray, "_h _w *_channels"]
 RGBPicture = UInt8[np.ndarray, "_h _w 3"]
@@ -78,8 +80,8 @@ def to_rgb(image: Picture) -> RGBPicture:
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
 
 
-def check_suffix(path: epath.PathLike, *, alpha: bool = False) -> None:
-    """Refuse a name that says no format we write, or one that cannot hold alpha where that is needed.
+def check_suffix(path: epath.PathLike, *, alpha: bool = False, side: int = 1) -> None:
+    """Refuse a name that says no format we write, or one that cannot hold alpha where needed, or so long a side.
 
     Raises:
         InputError: naming the file.
@@ -91,6 +93,8 @@ def check_suffix(path: epath.PathLike, *, alpha: bool = False) -> None:
         )
     if alpha and suffix in (".bmp", ".jpg", ".jpeg"):
         raise InputError(f"{path}: found a picture with alpha, expected a format that can hold it, such as .png")
+    if side > (most := _MOST_SIDE.get(suffix, side)):
+        raise InputError(f"{path}: found a side of {side} pixels, expected at most {most}, or another format, as .png")
 
 
 def write_image(path: epath.PathLike, image: Picture, *, icc_profile: bytes | None = None) -> None:
@@ -105,7 +109,7 @@ def write_image(path: epath.PathLike, image: Picture, *, icc_profile: bytes | No
         InputError: when the suffix names no format, the format lacks alpha, or the file cannot be written.
     """
     path = epath.Path(path)
-    check_suffix(path, alpha=image.ndim == 3 and image.shape[2] in (2, 4))
+    check_suffix(path, alpha=image.ndim == 3 and image.shape[2] in (2, 4), side=max(image.shape[:2]))
     buffer = io.BytesIO()
     options: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     if icc_profile is not None and path.suffix.lower() != ".bmp":

@@ -186,6 +186,27 @@ def test_a_bar_shows_the_parts_of_a_picture(network, monkeypatch, tmp_path):
     assert shown == [(4, 6), (6, 6)]
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("b.webp", "b.webp: found a side of 16400 pixels, expected at most 16383, or another format, as .png"),
+        ("b.jpg/c.png", "--output: b.jpg is a file, expected a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_it_is_run(invoke, tmp_path, monkeypatch, output, message):
+    save_noise(tmp_path, {"a.png": (1, 8200), "b.jpg": (1, 1)})
+    monkeypatch.setattr(command, "enlarge", lambda *args: pytest.fail("it was run"))
+    result = invoke("upscale", "a.png", "-o", output, "--weights", "bicubic", "--scale", "2")
+    assert (result.code, result.err.splitlines()[-1]) == (2, f"error: {message}")
+
+
+def test_webp_takes_more_memory():
+    options = Options(memory_limit=(capacity._program_bytes(0) + 20 * 1600) / capacity.GB)
+    assert enlarge(Bicubic(1), noise(0, 10, 10), 4.0, options, suffix=".png")[0].shape == (40, 40)
+    with pytest.raises(InputError, match=r"^memory: a picture of 40×40 pixels needs about "):
+        enlarge(Bicubic(1), noise(0, 10, 10), 4.0, options, suffix=".webp")
+
+
 def test_results_beside_their_pictures(tmp_path):
     save_noise(tmp_path / "in", {"a.jpg": (3, 3, 3), "b.webp": (3, 3, 3)})
     folder = epath.Path(tmp_path / "in")

@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from msnlan_jax import capacity, command
 from msnlan_jax.errors import InputError
+from msnlan_jax.files import prepare_output_dir
 from msnlan_jax.images import check_suffix, read_photo, write_image
 from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, check_options
-from msnlan_jax.upscale.enlarge import Options, enlarge, load_for_scale
+from msnlan_jax.upscale.enlarge import Options, enlarge, final_size, load_for_scale
 from msnlan_jax.upscale.jobs import FORMATS, Job, plan
 from msnlan_jax.weights import WEIGHTS_HELP
 
@@ -96,7 +97,9 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
     """Enlarge one picture, and return what the user should know of how."""
     photo = read_photo(job.source)
     # Before minutes are spent on what cannot be written.
-    check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4))
+    size = final_size(model, photo.pixels, scale)
+    check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4), side=max(size))
+    prepare_output_dir(job.target.parent, "--output")
     # Seen only where a picture takes long, and only by someone who looks.
     with tqdm(desc=job.source.name, unit="part", leave=False, delay=2, disable=None) as bar:
 
@@ -104,7 +107,7 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
             bar.total = total
             bar.update(done - bar.n)
 
-        enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show)
+        enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show, job.target.suffix)
     write_image(job.target, enlarged, icc_profile=photo.icc_profile)
     return photo.notes + notes
 

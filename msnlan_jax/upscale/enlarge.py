@@ -50,8 +50,21 @@ def load_for_scale(weights: str | None, scale: float | None) -> tuple[nnx.Module
     return load_model(name), name
 
 
+def final_size(model: nnx.Module, image: Picture, scale: float | None) -> tuple[int, int]:
+    """Return how high and wide `enlarge` makes a picture."""
+    factor: float = model.scale if scale is None else scale  # type: ignore[attr-defined]
+    # Rounded first: 3 · 1.1 is a little more than 3.3.
+    h, w = (math.ceil(round(side * factor, 6)) for side in image.shape[:2])
+    return h, w
+
+
 def enlarge(
-    model: nnx.Module, image: Picture, scale: float | None, options: Options, progress: Progress | None = None
+    model: nnx.Module,
+    image: Picture,
+    scale: float | None,
+    options: Options,
+    progress: Progress | None = None,
+    suffix: str = "",
 ) -> tuple[Picture, tuple[str, ...]]:
     """Enlarge a picture `scale` times, by the network's own scale and from there by MATLAB's bicubic.
 
@@ -61,6 +74,7 @@ def enlarge(
         scale: any positive number; None for the network's own.
         options: how to run it.
         progress: as in `upscale`.
+        suffix: of the file to write, as some formats take more memory.
 
     Returns:
         The picture, ⌈size · scale⌉ pixels high and wide, and notes to the user on how it was made.
@@ -70,15 +84,14 @@ def enlarge(
     """
     own: int = model.scale  # type: ignore[attr-defined]
     h, w = image.shape[:2]
-    # Rounded first: 3 · 1.1 is a little more than 3.3.
-    size = tuple(math.ceil(round(side * (own if scale is None else scale), 6)) for side in (h, w))
+    size = final_size(model, image, scale)
     before = h * w * (1 if isinstance(model, Bicubic) else own**2)
-    capacity.check_resizing(before, size[0] * size[1], capacity.limit_bytes(options.memory_limit), *size)
+    capacity.check_resizing(before, size[0] * size[1], capacity.limit_bytes(options.memory_limit), *size, suffix)
     if isinstance(model, Bicubic):
-        return imresize(image, output_shape=(size[0], size[1])), ()
+        return imresize(image, output_shape=size), ()
     notes: list[str] = []
     result = upscale(model, image, **dataclasses.asdict(options), progress=progress, on_note=notes.append)
     if result.shape[:2] != size:
         notes.append(f"×{own} by the network, then to {size[1]}×{size[0]} bicubically")
-        result = imresize(result, output_shape=(size[0], size[1]))
+        result = imresize(result, output_shape=size)
     return result, tuple(notes)
