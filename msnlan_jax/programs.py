@@ -115,8 +115,9 @@ def chop_levels(h: int, w: int, scale: int) -> list[tuple[int, int]]:
 
 
 def bucket(size: int) -> int:
-    """Return the side to which a picture's side is padded: a multiple of 16, above 256 at most an eighth more."""
-    step = max(16, 2 ** ((size - 1).bit_length() - 4))
+    """Return the side to which a picture's side is padded: a multiple of 16, above 256 at most an eighth more; of
+    thin pictures 4 or 8, because the other side may be long."""
+    step = max(16 if size > 8 else 4, 2 ** ((size - 1).bit_length() - 4))
     return -(-size // step) * step
 
 
