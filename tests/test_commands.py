@@ -104,7 +104,7 @@ MISTAKES = [
     ("upscale rgba.png -o out/a.png", "--output: out/a.png is there already, expected a new name or --overwrite"),
     ("upscale rgba.png -o out/new.xyz", "--output: found out/new.xyz, expected a name that ends in .png"),
     ("upscale rgba.png -o out/new.jpg", "out/new.jpg: found a picture with alpha"),
-    ("upscale rgba.png -o file/new.png", "file/new.png: cannot be written"),
+    ("upscale rgba.png -o file/new.png", "--output: file is a file, expected a folder"),
     ("upscale rgba.png -o out/new.png --scale 0", "--scale: found 0, expected a positive number"),
     ("upscale rgba.png -o out/new.png --scale inf", "--scale: found inf, expected a positive number"),
     ("upscale rgba.png -o out/new.png --scale 1e6", "memory: a picture of 5000000×6000000 pixels needs about"),
