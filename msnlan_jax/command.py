@@ -49,7 +49,7 @@ def quiet_tensorflow() -> None:
 
 def keep_memory() -> None:
     """Have glibc keep what is freed: XLA on CPU asks for a program's memory anew at every run, and pages that come new
-    from the system cost as much time as the attention. Other C libraries are left as they are."""
+    from the system cost about a third of the attention's time. Other C libraries are left as they are."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         set_option = ctypes.CDLL(None).mallopt
         for option, value in _KEEPING.items():
