@@ -32,7 +32,7 @@ test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=worksteal  # processes take gigabytes each
 
 # What the compiler for TPUs says of the training step, with no TPU at hand:
 #     make tpu-compile ARGS="--config configs/tpu_pod.py --topology v5e:16x16 --chip_batch 16"
