@@ -117,7 +117,8 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
         options["memory_limit"] = flags.memory_limit
     method = "bicubic" if weights == "bicubic" else "MSNLAN"
     save_to = output if flags.save_images else None
-    outcome = benchmark.score_network(model, method, datasets, protocol, options=options, save_to=save_to, **common)
+    run = options | {"memory_limit": capacity.limit_gb(flags.memory_limit)}
+    outcome = benchmark.score_network(model, method, datasets, protocol, options=run, save_to=save_to, **common)
     result = report.results(
         scale,
         weights,

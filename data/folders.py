@@ -1,13 +1,18 @@
 """Finding the pictures of a data set in the folder layouts that are common in super-resolution."""
 
+import re
 from collections.abc import Sequence
 
 from etils import epath
 
+from data.arrays import SUFFIX
 from msnlan_jax import files
 from msnlan_jax.errors import InputError
-from msnlan_jax.images import list_images
+from msnlan_jax.images import IMAGE_SUFFIXES, list_images
 from msnlan_jax.pairs import Pair
+
+# Folders of pairs, which are passed over among photos: LR pictures would be trained on as if they were HR ones.
+_OF_PAIRS = re.compile(r"(?i)(^|[^a-z])(lr|hr|gt|sr)([^a-z]|$)|^(LRbicx|GTmod)")
 
 
 def _hr_dirs(split: str) -> tuple[str, ...]:
@@ -31,13 +36,14 @@ def find_pairs(
     """Return the pictures of one data set, in any of the layouts, by name.
 
     `HR` + `LR_bicubic/X4/<name>x4.png` (EDSR), `GTmod12` + `LRbicx4[/x4]/<name>[x4].png` (BasicSR),
-    `DIV2K_<split>_HR` + `DIV2K_<split>_LR_bicubic/X4/<name>x4.png`, or a bare folder of HR pictures. Where there is
-    no LR folder for this scale, pairs have no LR file, and `read_pair` makes the picture.
+    `DIV2K_<split>_HR` + `DIV2K_<split>_LR_bicubic/X4/<name>x4.png`, or a bare folder of HR pictures, to train on with
+    those in folders below it, which are called `<folder>_<name>`; folders of pairs are passed over there. Where there
+    is no LR folder for this scale, pairs have no LR file, and `read_pair` makes the picture.
 
     Args:
         folder: the data set's.
         scale: up-scaling factor.
-        split: "train" or "valid", for DIV2K.
+        split: "train" or "valid".
         arrays: also find `.npy` files, as `data.prepare` writes them.
         may_lack_lr: whether single LR pictures may be missing; their pairs have no LR file.
 
@@ -49,18 +55,19 @@ def find_pairs(
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder, expected a data set")
     hr_dir = next((folder / name for name in _hr_dirs(split) if (folder / name).is_dir()), folder)
-    hr_files = _list_pictures(hr_dir, arrays)
+    is_tree = hr_dir == folder and split == "train"
+    hr_files = _list_tree(folder, arrays) if is_tree else _list_pictures(hr_dir, arrays)
     if not hr_files:
-        layouts = ", ".join(_hr_dirs(split))
-        raise InputError(f"{hr_dir}: found no pictures, expected some here or in a folder {layouts}")
-    stems = [path.stem for path in hr_files]
+        here, layouts = "here or below" if is_tree else "here", ", ".join(_hr_dirs(split))
+        raise InputError(f"{hr_dir}: found no pictures, expected some {here}, or in a folder {layouts}")
+    stems = ["_".join(path.relative_to(hr_dir).with_suffix("").parts) for path in hr_files]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise InputError(f"{hr_dir}: found two pictures called {twice[0]}, expected different names")
     lr_dir = None
     if hr_dir != folder:
         lr_dir = next((folder / name for name in _lr_dirs(split, scale) if (folder / name).is_dir()), None)
     if lr_dir is None:
-        return [Pair(path.stem, path) for path in hr_files]
+        return [Pair(stem, path) for stem, path in zip(stems, hr_files, strict=True)]
     lr_files = {path.stem: path for path in _list_pictures(lr_dir, arrays)}
     # One style of names for the whole folder: with pictures "im" and "imx2", the LR of "im" may be either.
     suffixed = sum(f"{stem}x{scale}" in lr_files for stem in stems) >= sum(stem in lr_files for stem in stems)
@@ -105,8 +112,19 @@ def find_datasets(root: epath.PathLike, names: Sequence[str], scale: int) -> dic
     return {name: find_pairs(root / name, scale) for name in names or present}
 
 
+def _list_tree(folder: epath.Path, arrays: bool) -> list[epath.Path]:
+    """Return the pictures in a folder and all below it, but those of pairs; hidden ones are passed over."""
+    found = _list_pictures(folder, arrays)
+    for path in sorted(folder.iterdir()):
+        # An object store would be asked of every picture whether it is a folder.
+        is_picture = path.suffix.lower() in (*IMAGE_SUFFIXES, SUFFIX)
+        if not (is_picture or path.name[0] == "." or _OF_PAIRS.search(path.name)) and path.is_dir():
+            found += _list_tree(path, arrays)
+    return found
+
+
 def _list_pictures(folder: epath.Path, arrays: bool) -> list[epath.Path]:
-    found = [path for path in folder.glob("*.npy") if path.name[0] != "."] if arrays else []
+    found = [path for path in folder.glob(f"*{SUFFIX}") if path.name[0] != "."] if arrays else []
     return sorted([*list_images(folder), *found], key=lambda path: path.name)
 
 

@@ -86,7 +86,7 @@ def _is_fresh(target: epath.Path, source: epath.Path) -> bool:
 def main() -> None:
     """Prepare as the flags say."""
     parser = command.Parser("python -m data.prepare", description=__doc__)
-    parser.add_argument("--input", required=True, help="data set in any layout, or a folder of pictures")
+    parser.add_argument("--input", required=True, help="data set in any layout, or pictures, in folders too")
     parser.add_argument("--output", required=True, help="folder for the arrays")
     parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures; default 2,3,4")
     flags = parser.parse_args()

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from msnlan_jax.complexity import multiply_adds
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN, MSNLANConfig
 from msnlan_jax.patch_attention import limit_scores, smallest_block, working_bytes
-from msnlan_jax.programs import CHOP_ARRAYS, chop_levels, largest_array
+from msnlan_jax.programs import CHOP_ARRAYS, ArraySize, chop_levels, largest_array
 from msnlan_jax.streaming import split_rows
 from msnlan_jax.tiling import TILE_BATCH
 
@@ -32,9 +33,9 @@ _WEBP_BYTES = 36
 # float32 feature maps of C channels alive at once, in units of LR pixels: around the attention, or in the tail, where a
 # map is s² times as large. By XLA for CPU it is 60 at ×2 and at ×4, 256×256 and 512×512 pixels.
 _FEATURE_MAPS, _TAIL_MAPS = 64, 4
-# Multiply–adds a second. By `benchmarks.whole_image` a CPU core did 24·10⁹ at 96×128 pixels and 28·10⁹ at 192×256, in
+# Multiply–adds a second. By `benchmarks.whole_image` a CPU core did 44·10⁹ at 96×128 pixels and 39·10⁹ at 192×256, in
 # float32, filters and exponentials included. For accelerators it is a guess: a tenth of a large GPU's float32.
-_CORE_RATE, _ACCELERATOR_RATE = 30e9, 3e12
+_CORE_RATE, _ACCELERATOR_RATE = 40e9, 3e12
 _LONG_HOURS = 1.0
 # Where a container's bound is, what it has taken of it, and the name of what could be given back: versions 2 and 1.
 _CGROUPS = (
@@ -104,11 +105,13 @@ def plan(
     """
     limit, scale = limit_bytes(memory_limit), model.scale  # type: ignore[attr-defined]
     tile = min(tile_size, h), min(tile_size, w)
+    # Several runs are those of the self-ensemble, which also turns the picture.
+    blended = max(tile[0] * w, tile[1] * h) if runs > 1 else tile[0] * w
     # A whole picture's float32 result is among the network's own maps; of other models nothing is known.
     outputs = {
         "whole": Output(h, w, scale, 0 if isinstance(model, MSNLAN) else h * w, float_result),
         "chop": Output(h, w, scale, 0, float_result),
-        "tile": Output(h, w, scale, max(tile[0] * w, tile[1] * h), float_result),
+        "tile": Output(h, w, scale, blended, float_result),
     }
     if not isinstance(model, MSNLAN):
         chosen = "whole" if inference == "auto" else inference
@@ -117,7 +120,7 @@ def plan(
         return Plan(chosen)
     config, note = model.config, ""
     if inference in ("auto", "whole"):
-        score_bytes, needed = _fit(config, largest_array(h, w), 1, outputs["whole"], limit)
+        score_bytes, needed = _fit(config, _arrays(h, w, runs), 1, outputs["whole"], limit)
         hours = runs * estimate_seconds(config, h, w) / 3600
         if needed <= limit and hours < _LONG_HOURS:
             return Plan("whole", score_bytes)
@@ -130,9 +133,9 @@ def plan(
         inference, note = "tile", f"in tiles of {tile[1]}×{tile[0]} pixels, as {reason}"
     if inference == "chop":
         tile = [(h, w), *chop_levels(h, w, scale)][-1]
-    array = largest_array(*tile, CHOP_ARRAYS[scale] if inference == "chop" else ())
+    arrays = _arrays(*tile, runs, CHOP_ARRAYS[scale] if inference == "chop" else ())
     batch = 1 if tile == (h, w) else TILE_BATCH
-    score_bytes, needed = _fit(config, array, batch, outputs[inference], limit)
+    score_bytes, needed = _fit(config, arrays, batch, outputs[inference], limit)
     if needed > limit:
         raise _too_large(needed, limit, h, w)
     return Plan(inference, score_bytes, note)
@@ -157,14 +160,14 @@ class Output:
     float_result: bool = False
 
     def bytes(self, running: float = 0) -> float:
-        """Return what it takes at most: with so much for the network while that runs, or when it is written."""
+        """Return the bytes it takes at most: with `running` bytes for the network while it runs, or when written."""
         pixels, blended = self.h * self.w * self.scale**2, self.blended * self.scale**2
         held = _FLOAT_BYTES * pixels if self.float_result else 0
         return max(running + _UINT8_BYTES * pixels + held + _BLENDED_BYTES * blended, _WRITTEN_BYTES * pixels)
 
 
 def estimate_bytes(
-    config: MSNLANConfig, array: tuple[int, int], batch: int, output: Output, score_bytes: int | None = None
+    config: MSNLANConfig, array: ArraySize, batch: int, output: Output, score_bytes: int | None = None
 ) -> float:
     """Estimate the peak memory of up-scaling a picture: attention, feature maps, the result, and the program.
 
@@ -200,6 +203,12 @@ def limit_bytes(memory_limit: float | None) -> float:
     return _SHARE * (stats.get("bytes_limit") or _free_bytes())
 
 
+def limit_gb(memory_limit: float | None) -> float:
+    """Return `limit_bytes` in GB, for a command to ask once: what its pictures leave with the C library would count as
+    taken, and how a picture is run is not to depend on those before."""
+    return limit_bytes(memory_limit) / GB
+
+
 def check_resizing(before: int, after: int, limit: float, h: int, w: int, suffix: str = "") -> None:
     """Refuse to resize and write a picture, h×w at the end, that does not fit into `limit` bytes.
 
@@ -220,16 +229,25 @@ def check_resizing(before: int, after: int, limit: float, h: int, w: int, suffix
         raise _too_large(needed, limit, h, w)
 
 
+def _arrays(h: int, w: int, runs: int, ready: Sequence[ArraySize] = ()) -> list[ArraySize]:
+    """Return the largest arrays in which a picture may be run, turned too where there are several runs."""
+    return [largest_array(*size, ready) for size in ((h, w), (w, h))[: min(runs, 2)]]
+
+
 def _fit(
-    config: MSNLANConfig, array: tuple[int, int], batch: int, output: Output, limit: float
+    config: MSNLANConfig, arrays: Sequence[ArraySize], batch: int, output: Output, limit: float
 ) -> tuple[int | None, float]:
     """Return for which score bytes, the network's own or these halved, the estimate fits, and the estimate; where none
     does, the smallest."""
     found = config.score_bytes
-    least = smallest_block(max(array), max(KERNEL_SIZES))
-    while (needed := estimate_bytes(config, array, batch, output, found)) > limit and limit_scores(found) > least:
+    least = max(smallest_block(w, max(KERNEL_SIZES)) for _, w in arrays)
+
+    def needed() -> float:
+        return max(estimate_bytes(config, array, batch, output, found) for array in arrays)
+
+    while needed() > limit and limit_scores(found) > least:
         found = limit_scores(found) // 2
-    return found, needed
+    return found, needed()
 
 
 def _program_bytes(n_blocks: int) -> float:

@@ -80,9 +80,9 @@ class Checkpoints:
 
     def _add_metrics(self, step: int, metrics: Mapping[str, float] | None) -> None:
         """Write a whole checkpoint's scores where Orbax looks for them."""
-        if metrics and jax.process_index() == 0:
-            files.write_bytes(_folder(self._workdir) / str(step) / _METRICS / _METRICS, json.dumps(metrics).encode())
-        ocp.multihost.sync_global_processes("checkpoint_scored")
+        if metrics:
+            path = _folder(self._workdir) / str(step) / _METRICS / _METRICS
+            distributed.on_first(lambda: files.write_bytes(path, json.dumps(metrics).encode()))
         self._manager.reload()
 
     def restore_latest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
@@ -127,15 +127,18 @@ class Checkpoints:
     def _set_aside(self, damaged: Mapping[int, str]) -> None:
         """Move damaged checkpoints out of the way of those to come."""
         self._manager.close()
-        if jax.process_index() == 0:
+
+        def move() -> None:
+            folder = self._workdir / "damaged"
+            # An object store has no empty folders, and some of its clients move nothing into what is not there.
+            files.write_bytes(folder / "README", b"Checkpoints that could not be restored. Nothing reads them again.\n")
             for step, reason in damaged.items():
-                target = self._workdir / "damaged" / str(step)
-                print(f"{_folder(self._workdir)}/{step}: damaged checkpoint, moved to {target}: {reason}")
-                target.parent.mkdir(exist_ok=True)
-                if target.exists():
-                    target.rmtree()
-                (_folder(self._workdir) / str(step)).rename(target)
-        ocp.multihost.sync_global_processes("damaged_checkpoints_set_aside")
+                print(f"{_folder(self._workdir)}/{step}: damaged checkpoint, moved to {folder / str(step)}: {reason}")
+                if (folder / str(step)).exists():
+                    (folder / str(step)).rmtree()
+                (_folder(self._workdir) / str(step)).rename(folder / str(step))
+
+        distributed.on_first(move)
         self._manager = self._open()
 
     def close(self) -> None:

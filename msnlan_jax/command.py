@@ -15,9 +15,8 @@ import jax
 from msnlan_jax import files
 from msnlan_jax.errors import InputError
 
-# glibc's options by number (malloc.h): what is freed is not given back (M_TRIM_THRESHOLD) nor mapped apart
-# (M_MMAP_THRESHOLD), and threads share it (M_ARENA_MAX).
-_KEEPING = {-1: 2**31 - 1, -3: 2**31 - 1, -8: 1}
+# glibc's options by number (malloc.h).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 
 def run(main: Callable[[], None]) -> None:
@@ -35,7 +34,8 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:
         if (reason := files.remote_failure(error)) is None:
             raise
-        fail(reason)
+        remote = [argument for argument in sys.argv[1:] if files.is_remote(argument)]
+        fail(f"{' '.join(remote) or 'object store'}: {reason}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -52,8 +52,10 @@ def keep_memory() -> None:
     from the system cost about a third of the attention's time. Other C libraries are left as they are."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         set_option = ctypes.CDLL(None).mallopt
-        for option, value in _KEEPING.items():
-            set_option(option, value)
+        # Large arrays are not mapped apart; before version 2.35 those up to 32 MiB.
+        if set_option(_MMAP_THRESHOLD, 2**31 - 1) or set_option(_MMAP_THRESHOLD, 2**25):
+            set_option(_TRIM_THRESHOLD, 2**31 - 1)
+            set_option(_ARENA_MAX, 1)
 
 
 class Parser(argparse.ArgumentParser):

@@ -50,13 +50,14 @@ def on_first(task: Callable[[], T]) -> T | None:
     """Do something in the job's first process only, and return its result there; what fails there ends all of them.
 
     Raises:
-        InputError: what `task` raised, or in the other processes that it did.
+        Exception: what `task` raised.
+        InputError: in the other processes, when it raised anything.
     """
     result, error = None, None
     if jax.process_index() == 0:
         try:
             result = task()
-        except (InputError, OSError) as raised:
+        except Exception as raised:  # whatever it is, the other processes are not to wait for this one
             error = raised
     failed = any_process(error is not None)
     if error is not None:

@@ -8,6 +8,7 @@ from msnlan_jax.errors import InputError
 
 # Packages that reach object stores, whose errors have no class in common.
 _CLIENTS = ("tensorflow", "gcsfs", "fsspec", "google", "aiohttp", "requests")
+_MISSING = ("gcsfs", "fsspec", "google.cloud", "google-cloud", "Google Storage")  # in what is said where there is none
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -23,9 +24,10 @@ def absolute(path: epath.PathLike) -> epath.Path:
 
 def remote_failure(error: BaseException) -> str | None:
     """Say in a line why an object store could not be used; None when the error is another one."""
-    if isinstance(error, ImportError) and any(name in str(error) for name in ("gcsfs", "fsspec", "google")):
-        return "gs://: found no client for it, expected the one that pip install -e '.[gcs]' brings"
-    if type(error).__module__.split(".")[0] not in _CLIENTS:
+    if isinstance(error, ImportError) and any(name in str(error) for name in _MISSING):
+        return "found no client for gs://, expected the one that pip install -e '.[gcs]' brings"
+    # What goes wrong in a function that TensorFlow calls comes as its error too, with the traceback in it.
+    if type(error).__module__.split(".")[0] not in _CLIENTS or "Traceback (most recent" in str(error):
         return None
     return " ".join(str(error).split()) or type(error).__name__
 

@@ -106,7 +106,8 @@ def write_image(path: epath.PathLike, image: Picture, *, icc_profile: bytes | No
         icc_profile: colour profile to embed, where the format can (all but BMP).
 
     Raises:
-        InputError: when the suffix names no format, the format lacks alpha, or the file cannot be written.
+        InputError: when the suffix names no format, the format lacks alpha or cannot hold so long a side, or the file
+            cannot be written.
     """
     path = epath.Path(path)
     check_suffix(path, alpha=image.ndim == 3 and image.shape[2] in (2, 4), side=max(image.shape[:2]))

@@ -17,7 +17,7 @@ from msnlan_jax import capacity, parameters, programs, streaming, tiling
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import Picture, to_rgb
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN
-from msnlan_jax.patch_attention import count_bands, inference_form
+from msnlan_jax.patch_attention import count_bands
 from msnlan_jax.programs import CHOP_ARRAYS, make_forward
 from msnlan_jax.resize import imresize
 from msnlan_jax.tiling import Image, Part, Pixels
@@ -28,7 +28,7 @@ TILE_OVERLAP = 16
 # Bands are reported of pictures that take longer than so many seconds: JAX does not cache programs that report.
 _REPORTED_SECONDS = 30.0
 _LOG = logging.getLogger(__name__)
-# So many pixels are clipped and rounded at a time.
+# Pixels clipped and rounded at a time, because each step makes a copy in float32.
 _ROUNDED_PIXELS = 2**18
 _GRAY = np.array([0.299, 0.587, 0.114])
 
@@ -162,8 +162,7 @@ def _run(
     if isinstance(model, MSNLAN):
         seconds = len(turns) * capacity.estimate_seconds(model.config, h, w)
         reports = progress is not None and plan.inference == "whole" and seconds >= _REPORTED_SECONDS
-        form = inference_form(model.config.attention)
-        model = programs.reconfigured(model, attention=form, score_bytes=plan.score_bytes, report_bands=reports)
+        model = programs.reconfigured(model, score_bytes=plan.score_bytes, report_bands=reports)
         reports = reports and _bands(model, h, w) > 0
     forward = make_forward(model, CHOP_ARRAYS.get(scale, ()) if plan.inference == "chop" else ())
     run: Callable[..., Iterator[Part]]

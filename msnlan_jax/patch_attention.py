@@ -92,11 +92,6 @@ def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None
     return "box" if jax.default_backend() == "cpu" else "hybrid"
 
 
-def inference_form(form: str) -> str:
-    """Return the form for pictures of which no gradient is taken: instead of `auto`, on CPU, "streamed"."""
-    return "streamed" if form == "auto" and jax.default_backend() == "cpu" else form
-
-
 def limit_scores(score_bytes: int | None) -> int:
     """Return how large scores may be at once."""
     return SCORE_BYTES if score_bytes is None else score_bytes
@@ -111,10 +106,9 @@ def count_bands(h: int, w: int, kernel_size: int, *, form: str = "auto", score_b
 
 
 def working_bytes(h: int, w: int, kernel_size: int, score_bytes: int | None = None) -> int:
-    """Estimate the memory of scores for a picture of h×w positions, or turned: several matrices, or parts of one."""
-    h, w = sorted((h, w))
+    """Estimate the memory of scores for a picture of h×w positions: several matrices, or parts of one."""
     hk, wk = h + kernel_size - 3, w + kernel_size - 3
-    if jax.default_backend() != "cpu" and choose_form(h, w, hk, wk, score_bytes) != "streamed":
+    if choose_form(h, w, hk, wk, score_bytes) != "streamed":
         return _SCORE_MATRICES * 4 * h * w * hk * wk
     return _SCORE_MATRICES * 4 * w * wk * math.prod(streaming.split_rows(h, w, hk, wk, limit_scores(score_bytes)))
 

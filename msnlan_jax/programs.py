@@ -17,9 +17,9 @@ from msnlan_jax import parameters
 from msnlan_jax.compilation import compiler_options
 from msnlan_jax.model import MSNLAN
 
-# The released chop: how far a corner reaches beyond the half, and below how many pixels it is not cut again, by scale.
-CHOP_SHAVE = 10
-CHOP_LIMITS = {2: 4000, 3: 4000, 4: 3600}
+# The released chop: how far a corner reaches beyond the half, and below how many pixels it is not cut again.
+_CHOP_SHAVE = 10
+_CHOP_LIMIT, _CHOP_LIMIT_X4 = 4000, 3600
 # Arrays in which the chop's tiles are run, by scale, smallest first. Pictures of the common sizes, 481×321 or 512×512,
 # are cut into tiles that fill the first two almost or the third; the last holds any tile below the chop's limit that is
 # not very long. Larger steps would waste attention, which costs with the square of the area.
@@ -88,7 +88,7 @@ def _array_size(ready: Sequence[ArraySize], made: list[ArraySize], h: int, w: in
 
 
 def largest_array(h: int, w: int, arrays: Sequence[ArraySize] = ()) -> ArraySize:
-    """Return the largest array in which h×w pixels may be run, as things are: which programs there are for a network
+    """Return the largest array in which h×w LR pixels may be run, as things are: which programs there are for a network
     depends on how it is configured, so those of all count."""
     if ready := _fitting(arrays, h, w, _REUSE_CHOP):
         return min(ready, key=math.prod)
@@ -103,14 +103,15 @@ def _fitting(sizes: Sequence[ArraySize], h: int, w: int, reuse: float) -> list[A
 
 
 def chop_levels(h: int, w: int, scale: int) -> list[tuple[int, int]]:
-    """Return the sizes of the corners into which the chop cuts h×w pixels, each of these, and so on; none where these
-    are too few, and run whole, on which the released code breaks."""
+    """Return the sizes of the corners into which the chop cuts h×w LR pixels, each of these, and so on; none where
+    these are too few, and run whole, on which the released code breaks."""
     # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
-    tile_h, tile_w = (side // 2 + CHOP_SHAVE for side in (h, w))
+    tile_h, tile_w = (side // 2 + _CHOP_SHAVE for side in (h, w))
     tile_h, tile_w = tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
     if tile_h > h or tile_w > w:
         return []
-    further = [] if tile_h * tile_w < CHOP_LIMITS[scale] else chop_levels(tile_h, tile_w, scale)
+    limit = _CHOP_LIMIT_X4 if scale == 4 else _CHOP_LIMIT
+    further = [] if tile_h * tile_w < limit else chop_levels(tile_h, tile_w, scale)
     return [(tile_h, tile_w), *further]
 
 

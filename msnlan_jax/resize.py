@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from msnlan_jax.errors import InputError
 
-# So many values are resized at a time.
+# Values resized at a time: in float64 with their weights a few caches' worth, where a whole picture's would be GBs.
 _STRIP = 2**20
 
 

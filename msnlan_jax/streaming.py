@@ -35,7 +35,8 @@ def listening(listener: Callable[[], None]) -> Iterator[None]:
 
 
 def split_rows(h: int, w: int, hk: int, wk: int, score_bytes: int) -> tuple[int, int]:
-    """Return how many rows of queries make a band, and how many rows of keys a block."""
+    """Return how many rows of queries make a band, and how many rows of keys a block: as many keys as `score_bytes`
+    hold against one row of queries, then as many queries, on CPU no more than caches hold."""
     row_bytes = 4 * w * wk
     block_rows = min(hk, max(1, score_bytes // row_bytes))
     band_bytes = min(score_bytes, _CACHED_BYTES) if jax.default_backend() == "cpu" else score_bytes
@@ -66,7 +67,7 @@ def streamed(
         presence: `[B,H,W]`, 0 for queries that are not there.
         k: patch side.
         precision: of matrix products.
-        score_bytes: about how large a band's scores against a block may be.
+        score_bytes: about how large a band's scores against a block may be; on CPU bands are smaller.
         report: tell whoever is `listening` of every band done.
     """
     unfolded = [unfold_axis(x, k, axis=1) for x in (query, key, value)]

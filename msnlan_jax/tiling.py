@@ -1,6 +1,8 @@
 """How a picture is cut, run and put together again: whole, by the released chop, or by regular blended tiles.
 
 Each way is a generator of the finished parts of the output, so that in tiles a large picture is never held in float32.
+All take the compiled network, the LR picture 0..255, the network's scale, and `count`, which is called with how many
+tiles have been run since; sizes are LR pixels.
 """
 
 import itertools
@@ -24,7 +26,7 @@ Count = Callable[[int], None]
 
 
 def whole(forward: Forward, lr: Pixels, scale: int, count: Count) -> Iterator[Part]:
-    """Run a picture at once."""
+    """Run a picture at once: one part, `[sH,sW,3]`, neither clipped nor rounded."""
     h, w = lr.shape[:2]
     result = forward(lr[None].astype(np.float32))[0]
     count(1)
@@ -32,7 +34,10 @@ def whole(forward: Forward, lr: Pixels, scale: int, count: Count) -> Iterator[Pa
 
 
 def chop(forward: Forward, lr: Pixels, scale: int, count: Count) -> Iterator[Part]:
-    """Cut into four overlapping corners, and those again until they are small; stitch at the halves (SPEC.md §5)."""
+    """Cut into four overlapping corners, and those again until they are small; stitch at the halves.
+
+    Source: SPEC.md §5, the released geometry.
+    """
     h, w = lr.shape[:2]
     if not (levels := chop_levels(h, w, scale)):
         yield from whole(forward, lr, scale, count)
@@ -46,7 +51,7 @@ def chop(forward: Forward, lr: Pixels, scale: int, count: Count) -> Iterator[Par
 
 
 def count_chop(h: int, w: int, scale: int) -> int:
-    """Return in how many tiles the chop runs h×w pixels."""
+    """Return in how many tiles the chop runs a picture of h×w LR pixels."""
     return 4 ** len(chop_levels(h, w, scale))
 
 
@@ -55,6 +60,16 @@ def tile(forward: Forward, lr: Pixels, scale: int, count: Count, size: int, over
 
     Only the rows of the output that are being blended are held: as the next row of tiles begins, those above it are
     finished.
+
+    Args:
+        forward: the compiled network.
+        lr: the picture.
+        scale: the network's.
+        count: told of tiles that have been run.
+        size: side of a tile.
+        overlap: what neighbouring tiles share at least.
+
+    Source: our own; the paper's numbers are made by `chop`.
     """
     h, w = lr.shape[:2]
     tile_h, tile_w = min(size, h), min(size, w)
@@ -79,7 +94,7 @@ def tile(forward: Forward, lr: Pixels, scale: int, count: Count, size: int, over
 
 
 def count_tiles(h: int, w: int, size: int, overlap: int) -> int:
-    """Return in how many tiles h×w pixels are run."""
+    """Return in how many tiles a picture of h×w LR pixels is run."""
     return len(_starts(h, min(size, h), overlap)) * len(_starts(w, min(size, w), overlap))
 
 

@@ -128,10 +128,11 @@ class _Run:
             if jax.process_count() == 1:  # the others would have to save too, and do not know
                 self.checkpoints.save(step, self.state)
             raise
+        # First, so that a run that is killed in between finds a score missing, and makes it up.
+        self.checkpoints.save(step, self.state, values["psnr"])
         self.monitor.validation(step, values, strips)
         scores = ", ".join(f"{name[5:]} {value:.3f} dB" for name, value in values.items() if name.startswith("psnr/"))
         self.monitor.say(f"step {step}: validation ×{config.scale}: {scores} (PSNR on luma)")
-        self.checkpoints.save(step, self.state, values["psnr"])
         self.monitor.restart_clock()
         return True
 

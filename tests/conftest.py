@@ -91,6 +91,7 @@ def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command sets its own; to be put back
+    monkeypatch.setattr(command, "keep_memory", lambda: None)  # which cannot be put back
 
     def run(script, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from etils import epath
 
-from msnlan_jax import benchmark, capacity, inference, latex, parameters, programs, report, report_page
+from msnlan_jax import benchmark, capacity, inference, latex, parameters, programs, report, report_page, streaming
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict, upscale
 from msnlan_jax.model import MSNLANConfig
 from msnlan_jax.pairs import Pair
 from msnlan_jax.showcase import Showcase
-from tests.helpers import FORWARD, picture, record_forms, relative_l2
+from tests.helpers import FORWARD, picture, relative_l2
 from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
 GB = capacity.GB
@@ -41,6 +41,18 @@ def needed(model, h, w, score_bytes=None, array=None, batch=1, blended=0):
     return capacity.estimate_bytes(model.config, array, batch, output, score_bytes)
 
 
+def record_score_bytes(monkeypatch):
+    """Return a set that will hold how large a band's scores may be, wherever attention is streamed."""
+    used, streamed = set(), streaming.streamed
+
+    def recorded(*args, score_bytes, **kwargs):
+        used.add(score_bytes)
+        return streamed(*args, score_bytes=score_bytes, **kwargs)
+
+    monkeypatch.setattr(streaming, "streamed", recorded)
+    return used
+
+
 @pytest.fixture(autouse=True)
 def _no_arrays(monkeypatch):
     """As if no program had been made yet."""
@@ -51,12 +63,12 @@ def _no_arrays(monkeypatch):
 def test_a_limit_changes_memory_and_not_the_result(network, monkeypatch):
     lr = picture(0, 30, 21, 3)
     expected = predict(network, lr)
-    used = record_forms(monkeypatch)
+    used = record_score_bytes(monkeypatch)
     limit = needed(network, 30, 21, 2**15) / GB
     chosen = plan(network, 30, 21, memory_limit=limit)
     assert chosen == capacity.Plan("whole", 2**15)
     assert relative_l2(predict(network, lr, memory_limit=limit), expected) <= FORWARD
-    assert used == {"streamed"}
+    assert max(used) <= 2**15
 
 
 @pytest.mark.usefixtures("no_program")
@@ -65,11 +77,11 @@ def test_a_limit_holds_for_tiles_too(network, mode, array, blended, monkeypatch)
     lr = picture(0, 50, 41, 3)
     options = {"inference": mode, "tile_size": 32, "tile_overlap": 4}
     expected = predict(network, lr, **options)
-    used = record_forms(monkeypatch)
+    used = record_score_bytes(monkeypatch)
     limit = needed(network, 50, 41, 2**18, array, 4, blended) / GB
     assert plan(network, 50, 41, mode, tile_size=32, memory_limit=limit) == capacity.Plan(mode, 2**18)
     assert relative_l2(predict(network, lr, **options, memory_limit=limit), expected) <= FORWARD
-    assert used == {"streamed"}
+    assert max(used) <= 2**18
 
 
 @pytest.mark.usefixtures("no_program")
@@ -156,6 +168,22 @@ def test_the_estimate_of_a_large_output_is_that_of_the_picture_and_a_strip():
     assert running[2] - running[1] == running[1] - running[0] > 0
     assert capacity.Output(100, 100, 2, 0).bytes(10**9) == 10**9 + 4 * 40000
     assert capacity.Output(100, 100, 2, 0, True).bytes(10**9) == 10**9 + 16 * 40000
+
+
+def test_a_turned_picture_counts_where_it_is_turned():
+    """By the self-ensemble: a tall picture's tiles are blended in rows as long as it is high."""
+    network = parameters.abstract_model(tiny_config(4))
+
+    def fits(runs, **limit):
+        return plan(network, 10000, 100, "tile", tile_size=64, runs=runs, float_result=runs > 1, **limit)
+
+    tall, wide = (capacity.Output(10000, 100, 4, 64 * side, True).bytes() / GB for side in (100, 10000))
+    assert fits(1, memory_limit=tall + 0.6).inference == "tile"
+    with pytest.raises(InputError, match=r"^memory: a picture of 100×10000 pixels needs about "):
+        fits(8, memory_limit=wide)
+    programs._ARRAYS["another", 1] = [(320, 256)]
+    assert capacity._arrays(180, 290, 1) == [(192, 320)]
+    assert capacity._arrays(180, 290, 8) == [(192, 320), (320, 256)]
 
 
 def test_a_larger_array_that_would_be_taken_again_is_counted(network):

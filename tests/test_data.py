@@ -143,7 +143,7 @@ def test_validation_sets(tmp_path):
         (
             "empty",
             InputError,
-            r"empty: found no pictures, expected some here or in a folder HR, GTmod12, DIV2K_train_HR",
+            r"empty: found no pictures, expected some here or below, or in a folder HR, GTmod12, DIV2K_train_HR",
         ),
     ],
 )

@@ -68,6 +68,27 @@ def test_a_bare_folder(tmp_path):
     assert relative(find_pairs(tmp_path, 4), tmp_path) == [("a", "a.PNG", None), ("b", "b.jpg", None)]
 
 
+def test_photos_to_train_on_may_be_in_folders(tmp_path):
+    """But pairs are no photos, and a data set to score is one folder."""
+    save(tmp_path, "a.png")
+    save(tmp_path / "trip", "a.png", "b.c.jpg")
+    save(tmp_path / "trip" / "day 2", "z.png")
+    for pairs in (".thumbs", "LR_bicubic", "trip/hr", "mine/LRbicx4", "DIV2K_valid_HR", "set x2 LR/X2"):
+        save(tmp_path / pairs, "no.png")
+    assert relative(find_pairs(tmp_path, 4, split="train"), tmp_path) == [
+        ("a", "a.png", None),
+        ("trip_a", "trip/a.png", None),
+        ("trip_b.c", "trip/b.c.jpg", None),
+        ("trip_day 2_z", "trip/day 2/z.png", None),
+    ]
+    save(tmp_path / "one", "x.png")
+    save(tmp_path / "one" / "below", "y.png")
+    assert [pair.name for pair in find_pairs(tmp_path / "one", 4)] == ["x"]
+    save(tmp_path, "trip_a.jpg")
+    with pytest.raises(InputError, match=r": found two pictures called trip_a, expected different names"):
+        find_pairs(tmp_path, 4, split="train")
+
+
 def test_a_missing_lr_picture_is_named(tmp_path):
     save(tmp_path / "HR", "a.png", "b.png")
     save(tmp_path / "LR_bicubic" / "X4", "ax4.png")
@@ -88,7 +109,7 @@ def test_two_pictures_of_one_name_are_refused(tmp_path, folder):
 def test_empty_folders_are_refused(tmp_path, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     message = (
-        rf"^{re.escape(str(tmp_path / folder))}: found no pictures, expected some here or in a folder HR, GTmod12, "
+        rf"^{re.escape(str(tmp_path / folder))}: found no pictures, expected some here, or in a folder HR, GTmod12, "
     )
     with pytest.raises(InputError, match=message):
         find_pairs(tmp_path, 4)

@@ -55,7 +55,7 @@ def float_picture(seed, *shape):
     return noise(seed, *shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (20, 21), (24, 25), (47, 33), (130, 71), (150, 149)], ids=str)
 def test_chop_of_a_local_method_changes_nothing(scale, size):
     """Bicubic looks at fewer pixels around than the tiles share."""
@@ -174,7 +174,7 @@ def test_chop_is_stitched_at_the_halves(scale, size):
 
 
 def test_only_a_strip_of_tiles_is_held_as_floats():
-    """By the bytes that NumPy allocates: far fewer than the output would take as float32."""
+    """By the bytes that NumPy allocates: fewer than half of what the output would take as float32."""
     model, image = Nearest(4), noise(0, 512, 128, 3)
     options = {"inference": "tile", "tile_size": 16, "tile_overlap": 4}
     upscale(model, image[:32], **options)
@@ -184,7 +184,7 @@ def test_only_a_strip_of_tiles_is_held_as_floats():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert large.nbytes < peak < 2 * large.nbytes < 4 * large.size
+    assert large.nbytes < peak < 2 * large.nbytes
 
 
 @pytest.mark.parametrize("overlap", [0, 4, 8])

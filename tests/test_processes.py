@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -30,6 +31,27 @@ def test_help_of_the_module_command(tmp_path):
     out, err = start(tmp_path, "-W", "error", "-m", "msnlan_jax.upscale", "--help")
     assert out.startswith("usage: python -m msnlan_jax.upscale ")
     assert err == ""
+
+
+KEPT = """
+import sys
+import numpy as np
+from msnlan_jax import command
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096
+if "keep" in sys.argv:
+    command.keep_memory()
+before = resident()
+many = [np.ones(2**20) for _ in range(4)]
+del many
+print((resident() - before) // 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_kept(tmp_path):
+    """32 MiB in arrays of 8, each of which would otherwise be mapped apart."""
+    assert int(start(tmp_path, "-c", KEPT)[0]) < 16
+    assert int(start(tmp_path, "-c", KEPT, "keep")[0]) > 24
 
 
 IMPORTS = """

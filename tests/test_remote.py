@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data import folders, prepare, sources
-from msnlan_jax import checkpoints, files
+from msnlan_jax import checkpoints, distributed, files
 from msnlan_jax.errors import InputError
 from msnlan_jax.metrics_log import MetricsLog
 from msnlan_jax.tensorboard import Events
@@ -114,12 +114,24 @@ def test_what_a_store_refuses_ends_in_a_line_that_names_the_file(store, monkeypa
         files.prepare_output_dir(f"{BUCKET}/a", "--output")
 
 
+def test_the_other_processes_hear_of_whatever_befalls_the_first(monkeypatch):
+    heard = []
+    monkeypatch.setattr(distributed, "any_process", lambda failed: heard.append(failed) or failed)
+
+    def fail():
+        raise RefusedError("Forbidden")
+
+    with pytest.raises(RefusedError):
+        distributed.on_first(fail)
+    assert (distributed.on_first(lambda: 5), heard) == (5, [True, False])
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (ImportError("Please install gcsfs to access Google Storage"), r"found no client for it, .*\[gcs\]"),
-        (ImportError("cannot import name 'storage' from 'google.cloud'"), r"found no client for it, .*\[gcs\]"),
-        (RefusedError("Forbidden"), "^Forbidden$"),
+        (ImportError("Please install gcsfs to access Google Storage"), r"found no client for gs://, .*\[gcs\]"),
+        (ImportError("cannot import name 'storage' from 'google.cloud'"), r"found no client for gs://, .*\[gcs\]"),
+        (RefusedError("Forbidden"), f"^{BUCKET}/run: Forbidden$"),
     ],
 )
 def test_commands_end_in_one_line_too(invoke, monkeypatch, error, reason):
@@ -135,4 +147,6 @@ def test_commands_end_in_one_line_too(invoke, monkeypatch, error, reason):
 
 def test_other_errors_are_none_of_a_store():
     assert files.remote_failure(ImportError("No module named 'lpips'")) is None
+    assert files.remote_failure(ImportError("cannot import name 'x' from 'google.protobuf'")) is None
+    assert files.remote_failure(RefusedError("Traceback (most recent call last):\n in our own code")) is None
     assert files.remote_failure(ValueError("wrong")) is None

@@ -13,7 +13,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.images import read_image, read_photo, write_image
 from msnlan_jax.resize import imresize
 from msnlan_jax.upscale import __main__ as command
-from msnlan_jax.upscale.enlarge import Options, enlarge, load_for_scale
+from msnlan_jax.upscale.enlarge import Options, check_memory, enlarge, load_for_scale
 from msnlan_jax.upscale.jobs import Job, plan
 from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
@@ -156,8 +156,6 @@ def test_what_does_not_fit_is_tiled_and_it_is_said(network, monkeypatch):
     expected = inference.upscale(network, noise(0, 40, 50, 3), inference="tile", tile_size=8, tile_overlap=2)
     np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=1)
     assert enlarge(network, noise(0, 8, 7, 3), None, Options())[1] == ()
-    with pytest.raises(InputError, match=r"^memory: a picture of 500×500 pixels needs about"):
-        enlarge(Bicubic(1), noise(0, 5, 5), 100.0, Options(memory_limit=0.001))
 
 
 def test_a_bar_shows_the_parts_of_a_picture(network, monkeypatch, tmp_path):
@@ -200,11 +198,19 @@ def test_what_cannot_be_written_is_refused_before_it_is_run(invoke, tmp_path, mo
     assert (result.code, result.err.splitlines()[-1]) == (2, f"error: {message}")
 
 
+def test_what_cannot_be_resized_within_the_memory_is_refused_before_its_folder_is_made(invoke, tmp_path):
+    save_noise(tmp_path, {"a.png": (5, 5)})
+    flags = ("--weights", "bicubic", "--scale", "1000", "--memory_limit", "0.1")
+    result = invoke("upscale", "a.png", "-o", "new/a.png", *flags)
+    assert (result.code, (tmp_path / "new").exists()) == (2, False)
+    assert result.err.startswith("error: memory: a picture of 5000×5000 pixels needs about ")
+
+
 def test_webp_takes_more_memory():
     options = Options(memory_limit=(capacity._program_bytes(0) + 20 * 1600) / capacity.GB)
-    assert enlarge(Bicubic(1), noise(0, 10, 10), 4.0, options, suffix=".png")[0].shape == (40, 40)
+    check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".png")
     with pytest.raises(InputError, match=r"^memory: a picture of 40×40 pixels needs about "):
-        enlarge(Bicubic(1), noise(0, 10, 10), 4.0, options, suffix=".webp")
+        check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".webp")
 
 
 def test_results_beside_their_pictures(tmp_path):

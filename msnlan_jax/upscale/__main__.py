@@ -12,7 +12,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.files import prepare_output_dir
 from msnlan_jax.images import check_suffix, read_photo, write_image
 from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, check_options
-from msnlan_jax.upscale.enlarge import Options, enlarge, final_size, load_for_scale
+from msnlan_jax.upscale.enlarge import Options, check_memory, enlarge, final_size, load_for_scale
 from msnlan_jax.upscale.jobs import FORMATS, Job, plan
 from msnlan_jax.weights import WEIGHTS_HELP
 
@@ -61,7 +61,8 @@ def main() -> None:
     model, name = load_for_scale(flags.weights, flags.scale)
     scale = model.scale if flags.scale is None else flags.scale  # type: ignore[attr-defined]
     jobs = plan(flags.input, flags.output, f"{scale:g}", flags.format)
-    options = Options(flags.inference, flags.self_ensemble, flags.tile_size, flags.tile_overlap, flags.memory_limit)
+    limit = capacity.limit_gb(flags.memory_limit)
+    options = Options(flags.inference, flags.self_ensemble, flags.tile_size, flags.tile_overlap, limit)
     if len(jobs) == 1 and not any(path.is_dir() for path in flags.input):
         (job,) = jobs
         if job.target.exists() and not flags.overwrite:
@@ -99,6 +100,7 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
     # Before minutes are spent on what cannot be written.
     size = final_size(model, photo.pixels, scale)
     check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4), side=max(size))
+    check_memory(model, photo.pixels, scale, options, job.target.suffix)
     prepare_output_dir(job.target.parent, "--output")
     # Seen only where a picture takes long, and only by someone who looks.
     with tqdm(desc=job.source.name, unit="part", leave=False, delay=2, disable=None) as bar:
@@ -107,7 +109,7 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
             bar.total = total
             bar.update(done - bar.n)
 
-        enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show, job.target.suffix)
+        enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show)
     write_image(job.target, enlarged, icc_profile=photo.icc_profile)
     return photo.notes + notes
 

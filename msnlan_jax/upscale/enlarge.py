@@ -58,13 +58,28 @@ def final_size(model: nnx.Module, image: Picture, scale: float | None) -> tuple[
     return h, w
 
 
+def check_memory(model: nnx.Module, image: Picture, scale: float | None, options: Options, suffix: str) -> None:
+    """Refuse a picture that cannot be resized and written within the memory, before any work is done; what the network
+    takes is for `upscale` to know.
+
+    Args:
+        model: from `load_for_scale`.
+        image: uint8, any of the kinds `upscale` takes.
+        scale: any positive number; None for the network's own.
+        options: how it is to be run.
+        suffix: of the file to write, as some formats take more memory.
+
+    Raises:
+        InputError: saying what would be needed.
+    """
+    own = 1 if isinstance(model, Bicubic) else model.scale  # type: ignore[attr-defined]
+    h, w = final_size(model, image, scale)
+    before = math.prod(image.shape[:2]) * own**2
+    capacity.check_resizing(before, h * w, capacity.limit_bytes(options.memory_limit), h, w, suffix)
+
+
 def enlarge(
-    model: nnx.Module,
-    image: Picture,
-    scale: float | None,
-    options: Options,
-    progress: Progress | None = None,
-    suffix: str = "",
+    model: nnx.Module, image: Picture, scale: float | None, options: Options, progress: Progress | None = None
 ) -> tuple[Picture, tuple[str, ...]]:
     """Enlarge a picture `scale` times, by the network's own scale and from there by MATLAB's bicubic.
 
@@ -74,24 +89,19 @@ def enlarge(
         scale: any positive number; None for the network's own.
         options: how to run it.
         progress: as in `upscale`.
-        suffix: of the file to write, as some formats take more memory.
 
     Returns:
         The picture, ⌈size · scale⌉ pixels high and wide, and notes to the user on how it was made.
 
     Raises:
-        InputError: when the memory does not suffice, or as `upscale`.
+        InputError: as `upscale`.
     """
-    own: int = model.scale  # type: ignore[attr-defined]
-    h, w = image.shape[:2]
     size = final_size(model, image, scale)
-    before = h * w * (1 if isinstance(model, Bicubic) else own**2)
-    capacity.check_resizing(before, size[0] * size[1], capacity.limit_bytes(options.memory_limit), *size, suffix)
     if isinstance(model, Bicubic):
         return imresize(image, output_shape=size), ()
     notes: list[str] = []
     result = upscale(model, image, **dataclasses.asdict(options), progress=progress, on_note=notes.append)
     if result.shape[:2] != size:
-        notes.append(f"×{own} by the network, then to {size[1]}×{size[0]} bicubically")
+        notes.append(f"×{model.scale} by the network, then to {size[1]}×{size[0]} bicubically")
         result = imresize(result, output_shape=size)
     return result, tuple(notes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.files import prepare_output_dir
+from msnlan_jax.files import absolute, prepare_output_dir
 from msnlan_jax.images import IMAGE_SUFFIXES, check_suffix
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "same")
@@ -82,7 +82,7 @@ def list_tree(folder: epath.Path, skip: epath.Path | None = None) -> list[epath.
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if skip is None or path.resolve() != skip.resolve():
+            if skip is None or absolute(path) != absolute(skip):
                 found += list_tree(path, skip)
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             found.append(path)
@@ -99,12 +99,12 @@ def _folder_jobs(source: epath.Path, output: epath.Path, form: str, scale: str) 
 
 def _target(source: epath.Path, folder: epath.Path, form: str, scale: str) -> epath.Path:
     """Where a result goes: by the picture's own name, marked with the scale where that is the picture's own folder."""
-    mark = f"_x{scale}" if folder.resolve() == source.parent.resolve() else ""
+    mark = f"_x{scale}" if absolute(folder) == absolute(source.parent) else ""
     return folder / f"{source.stem}{mark}{source.suffix.lower() if form == 'same' else f'.{form}'}"
 
 
 def _beside(folder: epath.Path, scale: str) -> epath.Path:
-    named = folder if folder.name not in ("", "..") else folder.resolve()  # "." has no name of its own
+    named = folder if folder.name not in ("", "..") else absolute(folder)  # "." has no name of its own
     return named.with_name(f"{named.name}_x{scale}")
 
 
