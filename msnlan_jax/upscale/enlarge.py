@@ -97,11 +97,12 @@ def enlarge(
         InputError: as `upscale`.
     """
     size = final_size(model, image, scale)
+    own: int = model.scale  # type: ignore[attr-defined]
     if isinstance(model, Bicubic):
         return imresize(image, output_shape=size), ()
     notes: list[str] = []
     result = upscale(model, image, **dataclasses.asdict(options), progress=progress, on_note=notes.append)
     if result.shape[:2] != size:
-        notes.append(f"×{model.scale} by the network, then to {size[1]}×{size[0]} bicubically")
+        notes.append(f"×{own} by the network, then to {size[1]}×{size[0]} bicubically")
         result = imresize(result, output_shape=size)
     return result, tuple(notes)
