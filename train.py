@@ -67,6 +67,8 @@ def parse_flags() -> tuple[ConfigDict, str]:
         raise InputError(f"--{unknown}: found an unknown field; {hint}configs/base.py lists them all") from None
     except Exception as error:  # a configuration file is code, and may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+        if missing := re.search(r"No such file or directory: '(.*)'", reason):
+            raise InputError(f"--config: {missing[1]}: no such file, expected one such as configs/x4.py") from None
         for complaint, expected in _WRONG_TYPES.items():
             if value := re.match(rf"flag (--[\w.]+)=(.*): .*{re.escape(complaint)}", reason):
                 raise InputError(f"{value[1]}: found {value[2]!r}, expected {expected}") from None

@@ -114,7 +114,7 @@ MISTAKES = [
     ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tiles: found size 0"),
     ("upscale nothing -o out", "nothing: found no pictures, expected at least one"),
     ("upscale data/tiny/HR -o file", "--output: file is a file, expected a folder"),
-    ("train --config none.py --workdir new", ".*none.py"),
+    ("train --config none.py --workdir new", r"--config: none\.py: no such file, expected one such as configs/x4\.py"),
     ("train --workdir new", "flags: expected both --config"),
     ("train --config {root}/configs/quickstart.py", "flags: expected both --config"),
     ("convert_torch_weights --inspect x2.safetensors --output x.safetensors", "the following arguments are required"),
