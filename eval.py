@@ -26,6 +26,8 @@ from msnlan_jax.perceptual import load_lpips
 from msnlan_jax.showcase import Showcase, parse_crops
 from msnlan_jax.weights import WEIGHTS_HELP, load_model
 
+_Prepared = tuple[benchmark.Protocol, dict[str, Any]]
+
 
 def parse_flags() -> argparse.Namespace:
     """Read the command line."""
@@ -50,6 +52,7 @@ def parse_flags() -> argparse.Namespace:
     others = parser.add_argument_group("other methods")
     others.add_argument("--sr_dir", help="score the pictures in this folder instead of running a network")
     others.add_argument("--hr_dir", help="the true pictures for --sr_dir")
+    others.add_argument("--name", help="what the report calls the method of --sr_dir; by default as that folder")
     others.add_argument("--compare", action="append", default=[], metavar="NAME=RESULTS.JSON", help="show beside ours")
     page = parser.add_argument_group("the report")
     page.add_argument("--pictures", type=int, default=8, help="how many to show, the most telling ones (%(default)s)")
@@ -57,10 +60,9 @@ def parse_flags() -> argparse.Namespace:
         "--crop", action="append", default=[], metavar="[NAME:]X,Y,SIZE", help="part to enlarge, HR pixels"
     )
     flags = parser.parse_args()
-    if (flags.sr_dir is None) != (flags.hr_dir is None):
-        parser.error("--sr_dir and --hr_dir go together")
-    if flags.sr_dir and not flags.scale:
-        parser.error("--sr_dir needs --scale")
+    for given, needed in (("sr_dir", "hr_dir"), ("hr_dir", "sr_dir"), ("sr_dir", "scale"), ("name", "sr_dir")):
+        if getattr(flags, given) and not getattr(flags, needed):
+            parser.error(f"--{given} needs --{needed}")
     if flags.sr_dir and flags.rounding != "uint8":
         parser.error("--rounding: found none with --sr_dir, whose pictures are rounded already")
     for name, least in (("scale", 1), ("border", 0), ("pictures", 0)):
@@ -85,10 +87,10 @@ def main() -> None:
 def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], epath.Path]:
     """Score the pictures of a folder."""
     names = {path.stem for path in list_images(flags.hr_dir)}
-    protocol, common = prepare(flags, flags.scale, names)
+    method = flags.name or absolute(flags.sr_dir).name
+    protocol, common = prepare(flags, flags.scale, names, method)
     folder = absolute(flags.hr_dir)
     dataset = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
-    method = absolute(flags.sr_dir).name
     # The output folder is made only once there is something to write into it.
     save_to = epath.Path(flags.output or f"runs/eval-x{flags.scale}") if flags.save_images else None
     outcome = benchmark.score_pictures(flags.sr_dir, flags.hr_dir, dataset, method, protocol, save_to=save_to, **common)
@@ -106,7 +108,8 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     scale = model.scale
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
     datasets = folders.find_datasets(flags.data_dir, names, scale) if flags.data_dir else photos.find_sets(names)
-    protocol, common = prepare(flags, scale, {pair.name for pair in itertools.chain(*datasets.values())})
+    method = "bicubic" if weights == "bicubic" else "MSNLAN"
+    protocol, common = prepare(flags, scale, {pair.name for pair in itertools.chain(*datasets.values())}, method)
     for pairs in datasets.values():
         evaluation.check_pairs(pairs, scale, protocol.cut)
     output = prepare_output_dir(flags.output or f"runs/eval-x{scale}", "--output")
@@ -115,7 +118,6 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
         options |= {"tile_size": flags.tile_size, "tile_overlap": flags.tile_overlap}
     if flags.memory_limit is not None:
         options["memory_limit"] = flags.memory_limit
-    method = "bicubic" if weights == "bicubic" else "MSNLAN"
     save_to = output if flags.save_images else None
     run = options | {"memory_limit": capacity.limit_gb(flags.memory_limit)}
     outcome = benchmark.score_network(model, method, datasets, protocol, options=run, save_to=save_to, **common)
@@ -132,14 +134,15 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     return result, {"compared": common["compared"], "samples": common["showcase"].samples, "config": config}, output
 
 
-def prepare(flags: argparse.Namespace, scale: int, names: set[str]) -> tuple[benchmark.Protocol, dict[str, Any]]:
+def prepare(flags: argparse.Namespace, scale: int, names: set[str], method: str) -> _Prepared:
     """Read what the flags say on scoring and on the report, before any work is done."""
     distance = load_lpips() if flags.lpips else None
     if flags.lpips and distance is None:
         print("LPIPS is left out: its library is not installed (pip install lpips)")
     protocol = benchmark.Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
+    taken = dict.fromkeys([method, "bicubic", "HR"])
     showcase = Showcase(flags.pictures, parse_crops(flags.crop, names))
-    return protocol, {"showcase": showcase, "compared": comparison.read_compared(flags.compare, scale)}
+    return protocol, {"showcase": showcase, "compared": comparison.read_compared(flags.compare, scale, taken)}
 
 
 if __name__ == "__main__":

@@ -72,7 +72,11 @@ def parse_flags() -> tuple[ConfigDict, str]:
         for complaint, expected in _WRONG_TYPES.items():
             if value := re.match(rf"flag (--[\w.]+)=(.*): .*{re.escape(complaint)}", reason):
                 raise InputError(f"{value[1]}: found {value[2]!r}, expected {expected}") from None
-        raise InputError(f"flags: {reason}") from None
+        if not isinstance(error, flags.Error):
+            (*_, file) = re.findall(r"--?config[= ](\S+)", " ".join(sys.argv)) or ["?"]
+            raise InputError(f"--config: {file}: found no configuration: {reason}") from None
+        hint = "; fields of the configuration are set by --config.FIELD" if "Unknown command" in reason else ""
+        raise InputError(f"flags: {reason}{hint}") from None
     if rest:
         raise InputError(f"flags: found {rest[0]!r}, expected only --flag=value")
     if config is None or workdir is None:

@@ -62,7 +62,10 @@ def find_pairs(
         raise InputError(f"{hr_dir}: found no pictures, expected some {here}, or in a folder {layouts}")
     stems = ["_".join(path.relative_to(hr_dir).with_suffix("").parts) for path in hr_files]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise InputError(f"{hr_dir}: found two pictures called {twice[0]}, expected different names")
+        both = " and ".join(
+            str(path.relative_to(hr_dir)) for path, stem in zip(hr_files, stems, strict=True) if stem == twice[0]
+        )
+        raise InputError(f"{hr_dir}: found two pictures called {twice[0]}, {both}, expected different names")
     lr_dir = None
     if hr_dir != folder:
         lr_dir = next((folder / name for name in _lr_dirs(split, scale) if (folder / name).is_dir()), None)

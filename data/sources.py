@@ -58,8 +58,16 @@ def _tfds_folder(config: ConfigDict) -> epath.Path | None:
 
 
 def validation_sets(config: ConfigDict) -> dict[str, list[Pair]]:
-    """Return name → pictures to validate on: benchmark sets, or a built-in photo; errors as `folders.find_datasets`."""
+    """Return name → pictures to validate on: benchmark sets, or a built-in photo.
+
+    Raises:
+        FileNotFoundError, InputError: as `folders.find_datasets`, and on sets without the folder they are in.
+    """
     if not config.eval.data_dir:
+        if config.eval.datasets:
+            raise InputError(
+                f"config.eval.datasets: found {config.eval.datasets}, expected config.eval.data_dir with it"
+            )
         return {"held_out": photos.held_out_pairs()}
     names = [name.strip() for name in config.eval.datasets.split(",") if name.strip()]
     return folders.find_datasets(config.eval.data_dir, names, config.scale)

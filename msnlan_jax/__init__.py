@@ -1,5 +1,7 @@
 """MSNLAN, the multi-scale non-local attention network for image super-resolution, in JAX and Flax NNX."""
 
+__version__ = "0.1.0"
+
 from msnlan_jax.errors import InputError
 from msnlan_jax.model import MSNLAN, MSNLANConfig, count_parameters
 from msnlan_jax.upscale import upscale

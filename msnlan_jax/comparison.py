@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -41,22 +41,25 @@ class Compared:
         return None
 
 
-def read_compared(values: Iterable[str], scale: int) -> list[Compared]:
+def read_compared(values: Iterable[str], scale: int, taken: Collection[str] = ()) -> list[Compared]:
     """Read `--compare` flags, `NAME=results.json`.
 
     Args:
         values: as typed; a folder stands for the `results.json` in it.
         scale: up-scaling factor that is wanted.
+        taken: names that the report gives to others.
 
     Raises:
         FileNotFoundError: when a file is missing.
-        InputError: on anything but distinct names and results of this scale.
+        InputError: on anything but distinct names, not taken, and results of this scale.
     """
     found: dict[str, Compared] = {}
     for value in values:
         name, _, path = value.partition("=")
         if not name or not path or name in found:
             raise InputError(f"--compare: found {value}, expected NAME=results.json, each name once")
+        if name in taken:
+            raise InputError(f"--compare: found the name {name}, expected another than {', '.join(taken)}")
         file = epath.Path(path)
         file = file / "results.json" if file.is_dir() else file
         result = _read(file)

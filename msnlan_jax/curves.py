@@ -28,7 +28,7 @@ def draw_curves(path: epath.PathLike, lines: Sequence[dict[str, Any]]) -> None:
     losses = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
     steps, values = zip(*losses, strict=True) if losses else ((), ())
     left.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=1)
-    left.plot(steps, _smoothed(values), color="tab:blue")
+    left.plot(steps, _smoothed(values), color="tab:blue", marker="o" if len(steps) == 1 else None)
     left.set(xlabel="step", ylabel="loss", yscale="log", title="training loss")
     for name in sorted({name for line in lines for name in line if name.startswith("psnr/")}):
         scores = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
@@ -39,6 +39,7 @@ def draw_curves(path: epath.PathLike, lines: Sequence[dict[str, Any]]) -> None:
         right.legend(frameon=False)
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)

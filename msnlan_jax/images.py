@@ -106,10 +106,12 @@ def write_image(path: epath.PathLike, image: Picture, *, icc_profile: bytes | No
         icc_profile: colour profile to embed, where the format can (all but BMP).
 
     Raises:
-        InputError: when the suffix names no format, the format lacks alpha or cannot hold so long a side, or the file
-            cannot be written.
+        InputError: when it is no such array, the suffix names no format, the format lacks alpha or cannot hold so long
+            a side, or the file cannot be written.
     """
     path = epath.Path(path)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (2,), (3,), (4,)):
+        raise InputError(f"{path}: found {image.dtype} {image.shape}, expected uint8 [H,W] or [H,W,1..4]")
     check_suffix(path, alpha=image.ndim == 3 and image.shape[2] in (2, 4), side=max(image.shape[:2]))
     buffer = io.BytesIO()
     options: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}

@@ -248,8 +248,10 @@ def check_options(
     """
     capacity.check_memory_limit(memory_limit)
     if inference not in ("auto", *INFERENCE_MODES):
-        raise InputError(f"inference: found {inference!r}, expected one of {', '.join(INFERENCE_MODES)}")
-    if tile_size < 1 or not 0 <= tile_overlap <= tile_size // 2:
+        raise InputError(f"inference: found {inference!r}, expected one of auto, {', '.join(INFERENCE_MODES)}")
+    if tile_size < 1:
+        raise InputError(f"tiles: found size {tile_size}, expected at least 1")
+    if not 0 <= tile_overlap <= tile_size // 2:
         raise InputError(
             f"tiles: found size {tile_size} and overlap {tile_overlap}, expected an overlap of at most half"
         )

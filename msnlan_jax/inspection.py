@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from msnlan_jax import checkpoints, files, parameters, torch_keys, weights
+from msnlan_jax import checkpoints, files, parameters, torch_files, torch_keys, weights
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict
 from msnlan_jax.metrics import ScoredPicture
@@ -73,13 +73,13 @@ def inspect(source: epath.PathLike) -> list[str]:
         FileNotFoundError: when there is no such file or folder.
         InputError: when nothing in it can be read.
     """
-    path = epath.Path(source)
+    path = weights.locate(source)
     if not path.exists():
         raise FileNotFoundError(f"{source}: no such file or workdir, expected a checkpoint")
     if path.is_dir():
         return _inspect_workdir(path)
     data = files.read_bytes(path, "checkpoint")
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix in (".pt", ".pth") and not torch_files.is_safetensors(data):
         kind, entries, notes = _read_torch(path, data)
     else:
         kind, entries, notes = _read_safetensors(path, data)

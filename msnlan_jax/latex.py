@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msnlan_jax import published
 from msnlan_jax.comparison import Compared
 from msnlan_jax.rows import Row, describe_protocol, number, rows
 
@@ -25,13 +26,15 @@ def tables(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> str:
     """
     found = rows(result, compared)
     names = list(result["datasets"])
-    lines = {row.name: [row.datasets.get(name, {}) for name in names] for row in found}
-    published = {row.name for row in found if row.published}
+    lines = [(row.name, [row.datasets.get(name, {}) for name in names]) for row in found]
+    measured = [row for row in found if not row.published]
     notes = [f"{row.name}: {row.note}" for row in found if row.note]
     protocol = describe_protocol(result["protocol"])
-    caption = "; ".join([f"×{result['scale']}: PSNR (dB) / SSIM. {protocol}", *notes]) + "."
-    parts = ["% Needs \\usepackage{booktabs}.", _table(caption, "Method", names, lines, published)]
-    measured = [row for row in found if not row.published]
+    best = ["bold: the best of those measured here"] if len(measured) > 1 else []
+    caption = "; ".join([f"×{result['scale']}: PSNR (dB) / SSIM. {protocol}", *best, *notes]) + "."
+    parts = ["% Needs \\usepackage{booktabs}.", _table(caption, "Method", names, lines, len(measured))]
+    if len(measured) < len(found):
+        parts[0] += f" Published scores are from {'; '.join(published.sources())}."
     for name in names:
         parts.append(_pictures(result, measured, name, f"{name}, ×{result['scale']}: PSNR (dB) / SSIM. {protocol}."))
     return "\n\n".join(parts) + "\n"
@@ -39,22 +42,21 @@ def tables(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> str:
 
 def _pictures(result: Mapping[str, Any], measured: Sequence[Row], dataset: str, caption: str) -> str:
     having = [row for row in measured if dataset in row.datasets]
-    lines = {}
-    for name in result["datasets"][dataset]["images"]:
-        lines[name] = [row.datasets[dataset]["images"].get(name, {}) for row in having]
-    return _table(caption, "Picture", [row.name for row in having], lines, set(), by_column=False)
+    pictures = result["datasets"][dataset]["images"]
+    lines = [(name, [row.datasets[dataset]["images"].get(name, {}) for row in having]) for name in pictures]
+    return _table(caption, "Picture", [row.name for row in having], lines, len(lines), by_column=False)
 
 
 def _table(
     caption: str,
     first: str,
     columns: Sequence[str],
-    lines: Mapping[str, Sequence[Mapping[str, Any]]],
-    published: set[str],
+    lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
+    n_measured: int,
     *,
     by_column: bool = True,
 ) -> str:
-    """Return one table; the best of each column, or each line, is bold, published lines stand apart."""
+    """Return one table; the best of each column, or each line, is bold, lines after those measured stand apart."""
     text = [
         r"\begin{table}",
         r"\centering",
@@ -64,15 +66,13 @@ def _table(
         " & ".join(map(escape, [first, *columns])) + r" \\",
         r"\midrule",
     ]
-    apart = False
-    for name, cells in lines.items():
-        if name in published and not apart:
-            apart = True
-            text.append(r"\midrule")
+    for position, (name, cells) in enumerate(lines):
+        if position == n_measured:
+            text += [r"\midrule", f"\\multicolumn{{{1 + len(columns)}}}{{l}}{{Published}} \\\\"]
         shown = []
         for i, cell in enumerate(cells):
-            rivals = [line[i] for other, line in lines.items() if other not in published] if by_column else cells
-            shown.append(_pair(cell, rivals if name not in published else ()))
+            rivals = [line[i] for _, line in lines[:n_measured]] if by_column else cells
+            shown.append(_pair(cell, rivals if position < n_measured else ()))
         text.append(" & ".join([escape(name), *shown]) + r" \\")
     return "\n".join([*text, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 

@@ -38,7 +38,7 @@ def psnr(sr: ScoredPicture, hr: RGBPicture, border: int, channel: str = "y") -> 
         channel: "y", or "rgb" for the mean squared error of all three channels, the custom on DIV2K.
 
     Raises:
-        InputError: when shapes differ or nothing is left inside the border.
+        InputError: when shapes differ or are not RGB, or nothing is left inside the border.
 
     Source: SPEC.md §6, as the released model and its relatives compute it.
     """
@@ -92,6 +92,8 @@ def _is_rgb(channel: str) -> bool:
 def _crop(sr: ScoredPicture, hr: RGBPicture, border: int) -> tuple[np.ndarray, np.ndarray]:
     if sr.shape != hr.shape:
         raise InputError(f"scores: found sizes {sr.shape[:2]} and {hr.shape[:2]}, expected equal sizes")
+    if sr.ndim != 3 or sr.shape[2] != 3:
+        raise InputError(f"scores: found shape {sr.shape}, expected [H,W,3]; `msnlan_jax.images.to_rgb` repeats gray")
     h, w = sr.shape[:2]
     if min(h, w) <= 2 * border:
         raise InputError(f"scores: found {h}×{w} pixels, expected more than the border of {border} on every side")

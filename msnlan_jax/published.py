@@ -16,6 +16,11 @@ def table() -> dict[str, Any]:
     return json.loads((epath.Path(__file__).parent / "published.json").read_text())
 
 
+def sources() -> list[str]:
+    """Return where the scores are from."""
+    return table()["sources"]
+
+
 def scores(scale: int, dataset: str) -> dict[str, tuple[float, float]]:
     """Return method → PSNR in dB and SSIM, both on Y, on one data set; empty where none are at hand."""
     rows = table()["scores"].get(str(scale), {})

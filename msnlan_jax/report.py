@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from msnlan_jax import figures, files, latex, model_size, report_page
+from msnlan_jax import __version__, figures, files, latex, model_size, report_page
 from msnlan_jax.comparison import Compared
 from msnlan_jax.evaluation import DatasetScores
 from msnlan_jax.metrics import Scores
@@ -47,6 +47,7 @@ def results(
     return {
         "scale": scale,
         "weights": weights,
+        "version": __version__,
         **named,
         "protocol": dict(protocol),
         **({"notes": dict(notes)} if notes else {}),

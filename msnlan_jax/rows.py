@@ -55,8 +55,12 @@ def describe_protocol(protocol: Mapping[str, Any]) -> str:
     said.append("rounded to uint8" if protocol.get("rounding") == "uint8" else "not rounded")
     for name, value in protocol.items():
         if name not in _SCORING:
-            said.append(f"{name.replace('_', ' ')}: {({True: 'yes', False: 'no'}).get(value, value)}")
+            said.append(f"{name.replace('_', ' ')}: {_in_words(value)}")
     return ", ".join(said)
+
+
+def _in_words(value: Any) -> Any:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def number(value: float | None, digits: int) -> str:
@@ -67,7 +71,9 @@ def number(value: float | None, digits: int) -> str:
 def _caveat(result: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     ours, theirs = result["protocol"], other["protocol"]
     different = [
-        f"{key} {theirs[key]} instead of {ours[key]}" for key in _SCORING if theirs.get(key, ours[key]) != ours[key]
+        f"{key.replace('_', ' ')} {_in_words(theirs[key])} instead of {_in_words(ours[key])}"
+        for key in ours
+        if theirs.get(key, ours[key]) != ours[key]
     ]
     missing = [name for name in result["datasets"] if name not in other["datasets"]]
     for name in result["datasets"]:

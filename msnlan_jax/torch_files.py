@@ -24,6 +24,8 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
             tensors. A pickle that asks for code is refused (`weights_only=True`, always).
     """
     data = files.read_bytes(path, "PyTorch checkpoint")
+    if is_safetensors(data):
+        raise InputError(f"{path}: found a safetensors file, expected a name that ends in .safetensors")
     torch = _import_torch(path)
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -42,6 +44,11 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
         if value.dtype == torch.bfloat16:  # NumPy has no such type
             raise InputError(f"{path}: key {key}: found bfloat16, expected float32")
     return {str(key): value.detach().numpy() for key, value in state.items()}
+
+
+def is_safetensors(data: bytes) -> bool:
+    """Whether a file is a safetensors file, whatever its name says."""
+    return data[8:9] == b"{"
 
 
 def write_torch(path: epath.PathLike, state: Mapping[str, np.ndarray]) -> None:

@@ -50,7 +50,9 @@ def check_config(config: ConfigDict, n_devices: int) -> None:
             raise InputError(f"config.{name}: found {config[name]}, expected at least 1")
     parts = n_devices * config.accumulate
     if config.batch_size % parts:
-        devices = f"{n_devices} device{'s' * (n_devices > 1)}" + (f" × accumulate = {config.accumulate}" if config.accumulate > 1 else "")
+        devices = f"{n_devices} device{'s' * (n_devices > 1)}" + (
+            f" × accumulate = {config.accumulate}" if config.accumulate > 1 else ""
+        )
         raise InputError(f"config.batch_size: found {config.batch_size}, expected a multiple of the {devices}")
     if not 0 < config.learning_rate < math.inf:
         raise InputError(f"config.learning_rate: found {config.learning_rate}, expected a positive number")

@@ -68,10 +68,15 @@ def _bundled(name: str, scale: int | None) -> epath.Path:
     return found[max(found) if scale is None else scale]
 
 
+def locate(source: epath.PathLike, scale: int | None = None) -> epath.Path:
+    """Return the file or folder of a source, of bundled weights that for `scale`; errors as `load_model`."""
+    return _bundled(str(source), scale) if str(source) in bundled.NAMES else epath.Path(source)
+
+
 def read_weights(source: epath.PathLike, scale: int | None = None) -> tuple[MSNLANConfig, parameters.Parameters]:
     """Read the configuration and parameters of a file, a workdir or bundled weights, of which `scale` chooses among
     several; errors as `load_model`."""
-    path = _bundled(str(source), scale) if str(source) in bundled.NAMES else epath.Path(source)
+    path = locate(source, scale)
     if path.is_dir():
         return checkpoints.read_best(path)
     if str(source) == "bicubic":

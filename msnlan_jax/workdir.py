@@ -9,6 +9,8 @@ from etils import epath
 from msnlan_jax import files
 from msnlan_jax.errors import InputError
 
+_AT_START = ("init_from", "init_new_tail")
+
 
 def claim_workdir(workdir: epath.PathLike, config: Mapping[str, Any]) -> list[str]:
     """Write a workdir's `config.json`, unless the run that is there contradicts it.
@@ -35,7 +37,7 @@ def claim_workdir(workdir: epath.PathLike, config: Mapping[str, Any]) -> list[st
             if contradicts:
                 raise InputError(f"config.{name}: found {new}, expected {old} as in {path}, or a new --workdir")
             if old != new:
-                changes.append(f"{name}: {old} → {new}")
+                changes.append(f"{name}: {old} → {new}" + (", which only a new run heeds" if name in _AT_START else ""))
     files.write_bytes(path, json.dumps(dict(config), indent=1).encode() + b"\n")
     return changes
 

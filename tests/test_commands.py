@@ -31,6 +31,7 @@ def files(tmp_path):
     (tmp_path / "data" / "empty" / "HR").mkdir(parents=True)
     weights.write_safetensors(tmp_path / "x2.safetensors", tiny_config(2), tiny_parameters(2))
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "x2.safetensors").read_bytes()[:9999])
+    (tmp_path / "renamed.pt").write_bytes((tmp_path / "x2.safetensors").read_bytes())
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and nothing more")
     (tmp_path / "file").write_bytes(b"precious")
     write_image(tmp_path / "rgba.png", noise(0, 6, 5, 4))
@@ -68,7 +69,7 @@ MISTAKES = [
     (f"{EVAL} --inference fast", "argument --inference: invalid choice: 'fast'"),
     (f"{EVAL} --inference tile --tile_size 8 --tile_overlap 5", "tiles: found size 8 and overlap 5"),
     (f"{EVAL} --nope", "unrecognized arguments: --nope"),
-    (f"{EVAL} --sr_dir data", "--sr_dir and --hr_dir go together"),
+    (f"{EVAL} --sr_dir data", "--sr_dir needs --hr_dir"),
     ("eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --output out", "--sr_dir needs --scale"),
     ("eval --sr_dir nothing --hr_dir data/tiny/HR --scale 2 --output out", "nothing: found no pictures"),
     ("eval --sr_dir data/tiny/HR --hr_dir data/mismatch/HR --scale 2 --output out", "data/mismatch/HR/a.png: found 24"),
@@ -85,6 +86,9 @@ MISTAKES = [
     (f"{EVAL} --border 99", "data/tiny/HR/a.png: found 30×26 pixels, expected more than the border of 99"),
     (f"{EVAL} --compare x", "--compare: found x, expected NAME=results.json"),
     (f"{EVAL} --compare x=none.json", "none.json: no such file"),
+    (f"{EVAL} --weights x2.safetensors --compare MSNLAN=out/a.json", "--compare: found the name MSNLAN, expected ano"),
+    (f"{EVAL} --compare HR=out/results.json", "--compare: found the name HR, expected another than bicubic, HR"),
+    (f"{EVAL} --name mine", "--name needs --sr_dir"),
     (f"{EVAL} --compare x=text.png", "text.png: not a results.json of eval.py"),
     (f"{EVAL} --crop nope:1,2,30", "--crop: found nope, expected one of a, b"),
     ("eval --data_dir data --datasets tiny --output file", "--output: file is a file, expected a folder"),
@@ -93,6 +97,10 @@ MISTAKES = [
         "--output: found file/below, expected a folder",
     ),
     ("convert_torch_weights --input cut.pt --output out/a.safetensors", "cut.pt: not a readable PyTorch checkpoint"),
+    (
+        "convert_torch_weights --input renamed.pt --output out/a.safetensors",
+        "renamed.pt: found a safetensors file, exp",
+    ),
     ("convert_torch_weights --input cut.safetensors --to_torch --output out/a.pt", "cut.safetensors: not a readable"),
     ("convert_torch_weights --input none.pt --output out/a.safetensors", "none.pt: no such file"),
     ("convert_torch_weights --input x2.safetensors --output out/a.pt", "--output: found out/a.pt, expected a name"),
@@ -112,12 +120,20 @@ MISTAKES = [
     ("upscale rgba.png x2.safetensors -o file", "--output: file is a file, expected a folder"),
     ("upscale data/tiny/HR/a.png data/mismatch/HR/a.png -o out", "data/mismatch/HR: found a.png and a.png, which"),
     ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tiles: found size 0"),
+    ("upscale rgba.png data/tiny/HR/a.png -o new.png", r"--output: found new\.png for 2 inputs, expected a folder"),
+    ("upscale data/tiny/HR -o new.png", r"--output: found new\.png for a folder of pictures, expected a folder"),
     ("upscale nothing -o out", "nothing: found no pictures, expected at least one"),
     ("upscale data/tiny/HR -o file", "--output: file is a file, expected a folder"),
     ("train --config none.py --workdir new", r"--config: none\.py: no such file, expected one such as configs/x4\.py"),
     ("train --workdir new", "flags: expected both --config"),
     ("train --config {root}/configs/quickstart.py", "flags: expected both --config"),
     ("convert_torch_weights --inspect x2.safetensors --output x.safetensors", "the following arguments are required"),
+    ("train --config text.png --workdir new", r"--config: text\.png: found no configuration: "),
+    (f"{TRAIN} --batch_size=4", r"flags: .*'batch_size'.*; fields of the configuration are set by --config\.FIELD"),
+    (
+        f"{TRAIN} --config.eval.datasets=Set5",
+        r"config\.eval\.datasets: found Set5, expected config\.eval\.data_dir with",
+    ),
     (f"{TRAIN} more", "flags: found 'more', expected only --flag=value"),
     (f"{TRAIN} --config.nope=1", "--config.nope: found an unknown field; configs/base.py lists them all"),
     (f"{TRAIN} --config.model.n_feats=8 --config.model.n_feat=1", "--config.model.n_feat: found an unknown field; "),

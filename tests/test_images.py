@@ -192,3 +192,11 @@ def test_list_images(tmp_path):
         list_images(tmp_path / "none")
     with pytest.raises(InputError, match=r"notes\.txt: found a file, expected a folder of pictures"):
         list_images(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("image", [np.zeros((3, 4, 3)), np.zeros((3, 4, 5), np.uint8), np.zeros(4, np.uint8)], ids=str)
+@pytest.mark.usefixtures("unchecked")
+def test_other_arrays_are_not_written(tmp_path, image):
+    with pytest.raises(InputError, match=r"a\.png: found .*, expected uint8 \[H,W\] or \[H,W,1\.\.4\]$"):
+        write_image(tmp_path / "a.png", image)
+    assert not (tmp_path / "a.png").exists()

@@ -118,3 +118,11 @@ def test_published_bicubic_scores(shared_images, name, scale):
     scores = evaluate(lambda lr: upscale(bicubic, lr), find_pairs(shared_images / name, scale), scale)
     assert len(scores.images) == {"Set5": 5, "B100": 100}[name]
     assert scores.psnr == pytest.approx(PUBLISHED_BICUBIC[name, scale], abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (20, 20, 1), (20, 20, 4)], ids=str)
+@pytest.mark.usefixtures("unchecked")
+def test_other_arrays_are_refused(shape):
+    for function in (metrics.psnr, metrics.ssim):
+        with pytest.raises(InputError, match=r"^scores: found shape .*, expected \[H,W,3\]"):
+            function(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), 2)

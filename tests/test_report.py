@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from msnlan_jax import latex, model_size, published, report, report_page
+from msnlan_jax import __version__, latex, model_size, published, report, report_page
 from msnlan_jax.comparison import Compared
 from msnlan_jax.errors import InputError
 from msnlan_jax.evaluation import DatasetScores
@@ -51,6 +51,7 @@ def test_results_json(tmp_path, result):
     assert json.loads((tmp_path / "new" / "results.json").read_text(), parse_constant=refuse_constant) == {
         "scale": 4,
         "weights": "w.pt",
+        "version": __version__,
         "protocol": PROTOCOL | {"inference": "chop"},
         "datasets": {
             "Set5": {
@@ -119,6 +120,8 @@ def test_rows_are_bicubic_others_ours_and_then_the_published(result):
     assert [row.name for row in found[:4]] == ["bicubic", "theirs", "cut", "w.pt"]
     assert [row.name for row in found[4:]] == list(published.scores(4, "Set5"))
     assert [row.note for row in found[:4]] == ["", "no odd", "border 6 instead of 4; no odd", ""]
+    tiled = compared("tiled", PROTOCOL | {"inference": "tile", "tile_size": 64})
+    assert rows(result, [tiled])[1].note == "inference tile instead of chop; no odd"
     assert [row.ours for row in found].index(True) == 3
     assert found[4].datasets == {"Set5": {"psnr": 28.42, "ssim": 0.8104}}
     rgb = report.results(4, "w.pt", report.protocol(4, channel="rgb"), {"Set5": SET5}, {})
@@ -151,9 +154,18 @@ def test_latex(result):
     assert r"theirs & \textbf{34.25} / \textbf{0.9350} & -- / -- \\" in lines
     assert r"w\_1 \& 50\% & 34.00 / 0.9200 & -- / 1.0000 \\" in lines
     assert r"EDSR & 32.46 / 0.8968 & -- / -- \\" in lines
+    assert lines.index(r"\multicolumn{3}{l}{Published} \\") == lines.index(r"EDSR & 32.46 / 0.8968 & -- / -- \\") - 2
+    assert "yulunzhang/RCAN" in lines[0]
+    assert "bold: the best of those measured here" in text
     assert r"bird & 32.00 / 0.8700 & \textbf{35.50} / 0.9200 & 34.50 / \textbf{0.9300} \\" in lines
     assert "border of 4 left out" in text
     assert latex.escape("a\\b~c^d{e}#$") == r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\{e\}\#\$"
+
+
+def test_a_measured_method_stands_beside_its_published_scores(result):
+    lines = latex.tables(result, [compared("EDSR")]).splitlines()
+    assert r"EDSR & \textbf{34.25} / \textbf{0.9350} & -- / -- \\" in lines
+    assert r"EDSR & 32.46 / 0.8968 & -- / -- \\" in lines
 
 
 class Elements(html.parser.HTMLParser):

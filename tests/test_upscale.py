@@ -240,6 +240,13 @@ def test_a_folder_tree_is_kept_and_its_own_results_are_passed_over(invoke, tmp_p
     assert read_image(tmp_path / "in/large/x/y/b.png").shape == (4, 6)
 
 
+def test_the_folder_beside_is_named_though_pictures_lie_deeper(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"x/y/b.png": (2, 3), "x/z.png": (2, 3)})
+    result = invoke("upscale", "in", "--weights", "bicubic", "--scale", "2")
+    assert (result.code, result.out) == (0, "2 of 2 pictures written to in_x2\n")
+    assert (tmp_path / "in_x2" / "x" / "y" / "b.png").exists()
+
+
 def test_one_file_of_each_kind(invoke, tmp_path):
     """Written in its own format, twice as large, with its profile and its orientation."""
     gray, colour = noise(0, 8, 6), noise(1, 8, 6, 3)

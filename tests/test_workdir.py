@@ -13,6 +13,10 @@ def test_a_workdir_belongs_to_one_network(tmp_path):
     changes = ["seed: 0 → 1", "ema_decay: 0.9 → 0.99", "data.dir: a → b"]
     assert claim_workdir(tmp_path, other) == changes
     assert read_config(tmp_path) == other
+    claim_workdir(tmp_path, other | {"init_from": "w"})
+    changed = claim_workdir(tmp_path, other | {"init_from": "v"})
+    assert changed == ["init_from: w → v, which only a new run heeds"]
+    claim_workdir(tmp_path, other)
     before = snapshot(tmp_path)
     for field, other in (("scale", {"scale": 4}), ("model.n_feats", {"model": SIZES | {"n_feats": 32}})):
         with pytest.raises(InputError, match=rf"^config\.{field}: found .*, expected .* as in .*config\.json"):

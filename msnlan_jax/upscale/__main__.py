@@ -115,7 +115,10 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
 
 
 def _root(flags: argparse.Namespace, jobs: list[Job]) -> epath.Path:
-    return jobs[0].target.parent if flags.output is None else flags.output
+    if flags.output is not None:
+        return flags.output
+    below = jobs[0].source.relative_to(flags.input[0])  # a single folder
+    return jobs[0].target.parents[len(below.parts) - 1]
 
 
 if __name__ == "__main__":

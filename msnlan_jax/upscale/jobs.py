@@ -44,6 +44,9 @@ def plan(inputs: Sequence[epath.Path], output: epath.Path | None, scale: str, fo
     if len(inputs) == 1 and not inputs[0].is_dir() and output is not None and not _means_folder(output):
         check_suffix_flag(output)
         return [Job(inputs[0], output)]
+    if output is not None and output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir():
+        what = f"{len(inputs)} inputs" if len(inputs) > 1 else "a folder of pictures"
+        raise InputError(f"--output: found {output} for {what}, expected a folder")
     jobs = []
     for path in inputs:
         if path.is_dir():
