@@ -87,7 +87,7 @@ def main() -> None:
 def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], epath.Path]:
     """Score the pictures of a folder."""
     names = {path.stem for path in list_images(flags.hr_dir)}
-    method = flags.name or absolute(flags.sr_dir).name
+    method = comparison.method_name(flags.sr_dir, flags.name)
     protocol, common = prepare(flags, flags.scale, names, method)
     folder = absolute(flags.hr_dir)
     dataset = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
@@ -140,9 +140,8 @@ def prepare(flags: argparse.Namespace, scale: int, names: set[str], method: str)
     if flags.lpips and distance is None:
         print("LPIPS is left out: its library is not installed (pip install lpips)")
     protocol = benchmark.Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
-    taken = dict.fromkeys([method, "bicubic", "HR"])
     showcase = Showcase(flags.pictures, parse_crops(flags.crop, names))
-    return protocol, {"showcase": showcase, "compared": comparison.read_compared(flags.compare, scale, taken)}
+    return protocol, {"showcase": showcase, "compared": comparison.read_compared(flags.compare, scale, [method])}
 
 
 if __name__ == "__main__":

@@ -133,10 +133,11 @@ class Checkpoints:
             # An object store has no empty folders, and some of its clients move nothing into what is not there.
             files.write_bytes(folder / "README", b"Checkpoints that could not be restored. Nothing reads them again.\n")
             for step, reason in damaged.items():
-                print(f"{_folder(self._workdir)}/{step}: damaged checkpoint, moved to {folder / str(step)}: {reason}")
-                if (folder / str(step)).exists():
-                    (folder / str(step)).rmtree()
-                (_folder(self._workdir) / str(step)).rename(folder / str(step))
+                source, target = _folder(self._workdir) / str(step), folder / str(step)
+                print(f"{source}: damaged checkpoint, moved to {target}: {reason}")
+                if target.exists():
+                    target.rmtree()
+                source.rename(target)
 
         distributed.on_first(move)
         self._manager = self._open()

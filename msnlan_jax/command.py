@@ -52,7 +52,7 @@ def keep_memory() -> None:
     from the system cost about a third of the attention's time. Other C libraries are left as they are."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         set_option = ctypes.CDLL(None).mallopt
-        # Large arrays are not mapped apart; before version 2.35 those up to 32 MiB.
+        # Large arrays are not mapped apart; where so much is refused, as by older versions, those up to 32 MiB.
         if set_option(_MMAP_THRESHOLD, 2**31 - 1) or set_option(_MMAP_THRESHOLD, 2**25):
             set_option(_TRIM_THRESHOLD, 2**31 - 1)
             set_option(_ARENA_MAX, 1)

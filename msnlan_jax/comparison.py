@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -10,6 +10,8 @@ from etils import epath
 from msnlan_jax import files
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import IMAGE_SUFFIXES, RGBPicture, read_rgb
+
+_ALWAYS_SHOWN = ("bicubic", "HR")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +43,39 @@ class Compared:
         return None
 
 
-def read_compared(values: Iterable[str], scale: int, taken: Collection[str] = ()) -> list[Compared]:
+def check_name(name: str, flag: str, taken: Iterable[str] = ()) -> None:
+    """Refuse to call a method what the report calls another.
+
+    Args:
+        name: of the method.
+        flag: which gives the name.
+        taken: names of others, besides those of what every report shows.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    others = dict.fromkeys((*taken, *_ALWAYS_SHOWN))
+    if name in others:
+        raise InputError(f"{flag}: found the name {name}, expected another than {', '.join(others)}")
+
+
+def method_name(folder: epath.PathLike, name: str | None = None) -> str:
+    """Return what to call the method that made a folder's pictures: `name`, or as the folder, with the folder above it
+    where that alone is another's; raises as `check_name`."""
+    if name is not None:
+        check_name(name, "--name")
+        return name
+    path = files.absolute(folder)
+    return f"{path.parent.name}/{path.name}" if path.name in _ALWAYS_SHOWN else path.name
+
+
+def read_compared(values: Iterable[str], scale: int, taken: Sequence[str] = ()) -> list[Compared]:
     """Read `--compare` flags, `NAME=results.json`.
 
     Args:
         values: as typed; a folder stands for the `results.json` in it.
         scale: up-scaling factor that is wanted.
-        taken: names that the report gives to others.
+        taken: names of other methods in the report.
 
     Raises:
         FileNotFoundError: when a file is missing.
@@ -58,8 +86,7 @@ def read_compared(values: Iterable[str], scale: int, taken: Collection[str] = ()
         name, _, path = value.partition("=")
         if not name or not path or name in found:
             raise InputError(f"--compare: found {value}, expected NAME=results.json, each name once")
-        if name in taken:
-            raise InputError(f"--compare: found the name {name}, expected another than {', '.join(taken)}")
+        check_name(name, "--compare", taken)
         file = epath.Path(path)
         file = file / "results.json" if file.is_dir() else file
         result = _read(file)

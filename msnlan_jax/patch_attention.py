@@ -7,7 +7,7 @@ D_k P and pasting overlapping value patches is D_k again, so that
 
 which needs k² fewer multiplications than unfolding patches. `_unfold` below is the definition, kept as the reference;
 the fast forms are in `score_matrix` (for CPU) and `hybrid` (for accelerators), which hold one image's whole score
-matrix, and in `streaming`, which holds a part of it at a time; without a gradient it is the fastest on CPU too.
+matrix, and in `streaming`, which holds a part of it at a time.
 """
 
 import functools

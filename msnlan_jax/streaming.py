@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 
 from msnlan_jax.score_matrix import NOWHERE, apart, fold_axis, impossible, shift_columns, unfold_axis
 
-# On CPU bands are no larger than fits into its caches, if a row of queries is not: several times as fast as bands of
-# hundreds of MB, and as exact. Elsewhere small programs would not fill the chip.
+# On CPU bands are no larger than fits into its caches, if a row of queries is not: at 80×120 pixels and 32 channels
+# 1.6 to 2 times as fast as bands of hundreds of MB, and as exact. Elsewhere small programs would not fill the chip.
 _CACHED_BYTES = 8 * 2**20
 # Who is told of bands done. Programs outlive their listeners, so they cannot hold them.
 _LISTENERS: list[Callable[[], None]] = []

@@ -88,6 +88,10 @@ MISTAKES = [
     (f"{EVAL} --compare x=none.json", "none.json: no such file"),
     (f"{EVAL} --weights x2.safetensors --compare MSNLAN=out/a.json", "--compare: found the name MSNLAN, expected ano"),
     (f"{EVAL} --compare HR=out/results.json", "--compare: found the name HR, expected another than bicubic, HR"),
+    (
+        "eval --sr_dir out --hr_dir data/tiny/HR --scale 2 --name bicubic",
+        "--name: found the name bicubic, expected ano",
+    ),
     (f"{EVAL} --name mine", "--name needs --sr_dir"),
     (f"{EVAL} --compare x=text.png", "text.png: not a results.json of eval.py"),
     (f"{EVAL} --crop nope:1,2,30", "--crop: found nope, expected one of a, b"),

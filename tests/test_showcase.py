@@ -5,7 +5,7 @@ import pytest
 from etils import epath
 
 from msnlan_jax import benchmark, complexity, metrics
-from msnlan_jax.comparison import read_compared
+from msnlan_jax.comparison import method_name, read_compared
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import write_image
 from msnlan_jax.model import MSNLANConfig
@@ -133,3 +133,10 @@ def test_scores_without_rounding_are_of_the_clipped_output(tmp_path):
     assert snapshot(tmp_path / "uint8") == snapshot(tmp_path / "none")  # pictures are rounded either way
     with pytest.raises(InputError, match=r"^rounding: found 'up', expected one of uint8, none$"):
         benchmark.Protocol(2, rounding="up")
+
+
+def test_pictures_made_elsewhere_are_called_as_their_folder_and_never_as_what_is_shown_anyway():
+    assert [method_name(f"a/{name}") for name in ("b", "HR", "bicubic")] == ["b", "a/HR", "a/bicubic"]
+    assert method_name("a/HR", "theirs") == "theirs"
+    with pytest.raises(InputError, match=r"^--name: found the name HR, expected another than bicubic, HR$"):
+        method_name("a/b", "HR")
