@@ -63,8 +63,12 @@ def parse_flags() -> argparse.Namespace:
     for given, needed in (("sr_dir", "hr_dir"), ("hr_dir", "sr_dir"), ("sr_dir", "scale"), ("name", "sr_dir")):
         if getattr(flags, given) and not getattr(flags, needed):
             parser.error(f"--{given} needs --{needed}")
-    if flags.sr_dir and flags.rounding != "uint8":
-        parser.error("--rounding: found none with --sr_dir, whose pictures are rounded already")
+    if flags.sr_dir:
+        if flags.rounding != "uint8":
+            parser.error("--rounding: found none with --sr_dir, whose pictures are rounded already")
+        for name in ("weights", "data_dir", "datasets", "inference", "self_ensemble"):
+            if (value := getattr(flags, name)) != parser.get_default(name):
+                parser.error(f"--{name}: found {value} with --sr_dir, which only scores; expected one of the two")
     for name, least in (("scale", 1), ("border", 0), ("pictures", 0)):
         if (value := getattr(flags, name)) is not None and value < least:
             kind = "a positive number" if least else "0 or more"
@@ -96,7 +100,13 @@ def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     outcome = benchmark.score_pictures(flags.sr_dir, flags.hr_dir, dataset, method, protocol, save_to=save_to, **common)
     output = prepare_output_dir(flags.output or f"runs/eval-x{flags.scale}", "--output")
     result = report.results(
-        flags.scale, flags.sr_dir, protocol.as_json(), outcome.datasets, outcome.bicubic, method=method
+        flags.scale,
+        flags.sr_dir,
+        protocol.as_json(),
+        outcome.datasets,
+        outcome.bicubic,
+        method=method,
+        has_images=flags.save_images,
     )
     return result, {"compared": common["compared"], "samples": common["showcase"].samples}, output
 
@@ -104,6 +114,8 @@ def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
 def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], epath.Path]:
     """Run a network, and bicubic beside it, on every data set and score the pictures."""
     weights = flags.weights or bundled.default_weights(flags.scale)
+    if flags.weights is None and weights == bundled.FALLBACK:
+        print(f"no weights for ×{flags.scale} come with the package: bicubic is scored; others are given by --weights")
     model = load_model(weights, scale=flags.scale)
     scale = model.scale
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
@@ -111,7 +123,7 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     method = "bicubic" if weights == "bicubic" else "MSNLAN"
     protocol, common = prepare(flags, scale, {pair.name for pair in itertools.chain(*datasets.values())}, method)
     for pairs in datasets.values():
-        evaluation.check_pairs(pairs, scale, protocol.cut)
+        evaluation.check_pairs(pairs, scale, protocol.cut, common["showcase"].check)
     output = prepare_output_dir(flags.output or f"runs/eval-x{scale}", "--output")
     options: dict[str, Any] = {"inference": flags.inference, "self_ensemble": flags.self_ensemble}
     if flags.inference == "tile":
@@ -129,6 +141,7 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
         outcome.bicubic,
         method=method,
         notes=outcome.notes,
+        has_images=flags.save_images,
     )
     config = model.config if isinstance(model, MSNLAN) else None
     return result, {"compared": common["compared"], "samples": common["showcase"].samples, "config": config}, output

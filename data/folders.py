@@ -12,7 +12,7 @@ from msnlan_jax.images import IMAGE_SUFFIXES, list_images
 from msnlan_jax.pairs import Pair
 
 # Folders of pairs, which are passed over among photos: LR pictures would be trained on as if they were HR ones.
-_OF_PAIRS = re.compile(r"(?i)(^|[^a-z])(lr|hr|gt|sr)([^a-z]|$)|^(LRbicx|GTmod)")
+_OF_PAIRS = re.compile(r"(?i)(^|[^a-z])(lr|hr|gt|sr)(x\d|[^a-z]|$)|^(LRbicx|GTmod)")
 
 
 def _hr_dirs(split: str) -> tuple[str, ...]:
@@ -91,21 +91,28 @@ def find_datasets(root: epath.PathLike, names: Sequence[str], scale: int) -> dic
 
     Args:
         root: a folder with one folder per data set, or a data set itself.
-        names: which of them; when empty, `root` itself if it is a data set, else all that are there.
+        names: which of them; when empty, or its own name, `root` itself if it is a data set, else all that are there.
         scale: up-scaling factor.
 
     Raises:
         FileNotFoundError: when `root` is missing.
-        InputError: when a name is not there, or nothing is.
+        InputError: when a name is not there, or nothing is, or pictures lie beside data sets and no names are given.
     """
     root = epath.Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder, expected data sets")
-    if not names and _is_dataset(root):
-        return {files.absolute(root).name: find_pairs(root, scale)}
+    own_name = files.absolute(root).name
     present = sorted(
         path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "." and _is_dataset(path)
     )
+    if _is_dataset(root) and list(names) in ([], [own_name]) and own_name not in present:
+        beside = [name for name in present if not _OF_PAIRS.search(name)]
+        if beside and not names and not _has_layout(root):
+            raise InputError(
+                f"{root}: found pictures and the data sets {', '.join(beside)}, expected --datasets to name some of "
+                f"those, or {own_name} for the pictures"
+            )
+        return {own_name: find_pairs(root, scale)}
     if not present:
         expected = f"a folder {names[0]} in it" if names else "some"
         raise InputError(f"{root}: found no data sets{'' if names else ' or pictures'}, expected {expected}")
@@ -132,6 +139,8 @@ def _list_pictures(folder: epath.Path, arrays: bool) -> list[epath.Path]:
 
 
 def _is_dataset(folder: epath.Path) -> bool:
-    if any((folder / name).is_dir() for name in _hr_dirs("valid")):
-        return True
-    return bool(list_images(folder))
+    return _has_layout(folder) or bool(list_images(folder))
+
+
+def _has_layout(folder: epath.Path) -> bool:
+    return any((folder / name).is_dir() for name in _hr_dirs("valid"))

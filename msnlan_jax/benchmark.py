@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +66,9 @@ class Protocol:
 
     def as_json(self) -> dict[str, Any]:
         """Return what stands beside every number."""
-        return report.protocol(self.scale, channel=self.channel, border=self.border, rounding=self.rounding)
+        return report.protocol(
+            self.scale, channel=self.channel, border=self.border, rounding=self.rounding, lpips=self.lpips is not None
+        )
 
 
 @dataclasses.dataclass
@@ -119,7 +122,7 @@ def score_network(
             pictures = {BICUBIC: _uint8(plain)} | ({} if method == BICUBIC else {method: _uint8(sr)})
             scores = {BICUBIC: baseline.images[name], method: protocol.score(sr, hr, protocol.cut)}  # noqa: B023
             _show(showcase, dataset, name, hr, pictures, scores, compared)  # noqa: B023
-            _save(save_to, dataset, name, hr, pictures, protocol)  # noqa: B023
+            _save(save_to, dataset, name, hr, pictures, scores, protocol.scale)  # noqa: B023
             if found:
                 outcome.notes[f"{dataset}/{name}"] = "; ".join(found)  # noqa: B023
                 found.clear()
@@ -159,10 +162,16 @@ def score_pictures(
             baseline.images[name] = scores[BICUBIC] = protocol.score(plain, hr, protocol.cut)
             pictures = {BICUBIC: plain, **pictures}
         _show(showcase, dataset, name, hr, pictures, scores, compared)
-        _save(save_to, dataset, name, hr, pictures, protocol)
+        _save(save_to, dataset, name, hr, pictures, scores, protocol.scale)
 
     result = evaluation.score_folder(
-        sr_dir, hr_dir, protocol.scale, border=protocol.cut, score=protocol.score, on_picture=add
+        sr_dir,
+        hr_dir,
+        protocol.scale,
+        border=protocol.cut,
+        score=protocol.score,
+        check=showcase.check,
+        on_picture=add,
     )
     complete = len(baseline.images) == len(result.images)
     return Outcome({dataset: result}, {dataset: baseline} if complete else {})
@@ -185,9 +194,8 @@ def _show(
         stored = other.result["datasets"].get(dataset, {}).get("images", {}).get(name)
         if picture is not None and stored is not None and other.name not in found:
             found[other.name] = picture
-            all_scores[other.name] = Scores(
-                *(float("nan") if stored[key] is None else float(stored[key]) for key in ("psnr", "ssim"))
-            )
+            psnr, ssim = (math.nan if stored[key] is None else float(stored[key]) for key in ("psnr", "ssim"))
+            all_scores[other.name] = Scores(psnr, ssim, stored.get("lpips"))
     found[ours] = found.pop(ours)  # to the end
     showcase.add(dataset, name, hr, found, all_scores)
 
@@ -198,12 +206,13 @@ def _save(
     name: str,
     hr: RGBPicture,
     pictures: Mapping[str, RGBPicture],
-    protocol: Protocol,
+    scores: Mapping[str, Scores],
+    scale: int,
 ) -> None:
     if folder is not None:
         ours = list(pictures.values())[-1]
-        write_image(folder / "images" / dataset / f"{name}x{protocol.scale}.png", ours)
-        write_image(folder / "strips" / dataset / f"{name}.png", side_by_side(hr, pictures, protocol.cut))
+        write_image(folder / "images" / dataset / f"{name}x{scale}.png", ours)
+        write_image(folder / "strips" / dataset / f"{name}.png", side_by_side(hr, pictures, scores))
 
 
 def _run(model: nnx.Module, lr: RGBPicture, *, rounding: str, options: Mapping[str, Any]) -> ScoredPicture:

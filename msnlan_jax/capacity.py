@@ -200,7 +200,7 @@ def limit_bytes(memory_limit: float | None) -> float:
     if memory_limit is not None:
         return memory_limit * GB
     stats = jax.local_devices()[0].memory_stats() or {}
-    return _SHARE * (stats.get("bytes_limit") or _free_bytes())
+    return _SHARE * (stats.get("bytes_limit") or free_bytes())
 
 
 def limit_gb(memory_limit: float | None) -> float:
@@ -226,7 +226,10 @@ def check_resizing(before: int, after: int, limit: float, h: int, w: int, suffix
     resized = _UINT8_BYTES * (before + max(before, after) + after)  # between the passes it is at most the larger
     written = _WEBP_BYTES if suffix.lower() == ".webp" else _WRITTEN_BYTES
     if (needed := _program_bytes(0) + max(resized, written * after)) > limit:
-        raise _too_large(needed, limit, h, w)
+        raise InputError(
+            f"memory: a result of {w}×{h} pixels needs about {_gb(needed)} GB to be made and written, found "
+            f"{_gb(limit)} GB; expected a smaller picture or scale, or a larger memory_limit"
+        )
 
 
 def _arrays(h: int, w: int, runs: int, ready: Sequence[ArraySize] = ()) -> list[ArraySize]:
@@ -270,7 +273,7 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _free_bytes(root: Path = Path("/")) -> int:
+def free_bytes(root: Path = Path("/")) -> int:
     """Memory that can be had without swapping, within the bounds of a container."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     if (available := _number(root / "proc/meminfo", r"^MemAvailable: *(\d+) kB")) is not None:

@@ -29,11 +29,14 @@ class Compared:
     folder: epath.Path
 
     def picture(self, dataset: str, name: str, shape: tuple[int, ...]) -> RGBPicture | None:
-        """Return its picture; None where it left none, or one of another size.
+        """Return its picture; None where it left none, or one of another size. Pictures of an earlier run in the same
+        folder are not its own.
 
         Raises:
             InputError: when the picture is broken.
         """
+        if not self.result["has_images"]:
+            return None
         for stem in (f"{name}x{self.result['scale']}", name):
             for suffix in IMAGE_SUFFIXES:
                 path = self.folder / "images" / dataset / f"{stem}{suffix}"
@@ -104,6 +107,9 @@ def _read(path: epath.Path) -> dict[str, Any]:
             numbers = [dataset, *dataset["images"].values()]
             if not all(isinstance(row[key], int | float | None) for row in numbers for key in ("psnr", "ssim")):
                 raise TypeError("a score is no number")
-        return {"protocol": {}, **result, "scale": int(result["scale"])}
+        if not isinstance(result.setdefault("protocol", {}), dict):
+            raise TypeError("the protocol is no object")
+        # Hand-made files need not say whether there are pictures.
+        return {"has_images": True, **result, "scale": int(result["scale"])}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a results.json of eval.py: {type(error).__name__}: {error}") from None

@@ -48,10 +48,24 @@ class DatasetScores:
         return _mean(values) if values else None
 
 
-def check_pairs(pairs: Iterable[Pair], scale: int, border: int | None = None) -> None:
-    """Read every picture once, so that a broken one is found before hours of work; raises as `read_pair`."""
+def check_pairs(
+    pairs: Iterable[Pair], scale: int, border: int | None = None, check: Callable[[str, RGBPicture], None] | None = None
+) -> None:
+    """Read every picture once, so that a broken one is found before hours of work.
+
+    Args:
+        pairs: the pictures.
+        scale: up-scaling factor.
+        border: pixels left out on every side; by default the scale.
+        check: called with name and HR picture, to refuse what else will not do.
+
+    Raises:
+        FileNotFoundError, InputError: as `read_pair` and `check`, or when nothing is left inside the border.
+    """
     for pair in pairs:
         _, hr = read_pair(pair, scale)
+        if check is not None:
+            check(pair.name, hr)
         least = scale if border is None else border
         if min(hr.shape[:2]) <= 2 * least:
             found = f"{hr.shape[0]}×{hr.shape[1]}"
@@ -89,7 +103,10 @@ def evaluate(
         for pair in bar:
             lr, hr = read_pair(pair, scale)
             start = time.perf_counter()
-            sr = upscale(lr)
+            try:
+                sr = upscale(lr)
+            except InputError as error:
+                raise InputError(f"{pair.lr or pair.hr}: {error}") from None
             result.seconds += time.perf_counter() - start
             _add(result, pair.name, sr, hr, scale if border is None else border, str(pair.hr), score)
             if on_picture is not None:
@@ -105,6 +122,7 @@ def score_folder(
     *,
     border: int | None = None,
     score: Score = metrics.score,
+    check: Callable[[str, RGBPicture], None] | None = None,
     on_picture: Callable[[str, RGBPicture, RGBPicture], None] | None = None,
 ) -> DatasetScores:
     """Score pictures made by any method: for each HR picture, `<name>.*`, `<name>x4*` or `<name>_*` in `sr_dir`.
@@ -115,6 +133,7 @@ def score_folder(
         scale: up-scaling factor.
         border: pixels left out on every side; by default the scale.
         score: how a picture is scored, given SR, HR and border.
+        check: called with name and HR picture of all before any is scored, to refuse what else will not do.
         on_picture: called with name, HR and SR picture as each is done.
 
     Raises:
@@ -131,7 +150,9 @@ def score_folder(
         return sr, crop_to(read_rgb(hr_path), sr.shape[:2], scale, str(matches[hr_path]), str(hr_path))
 
     for path in hr_files:
-        read(path)  # a broken picture is found before any is scored
+        _, hr = read(path)  # a broken picture is found before any is scored
+        if check is not None:
+            check(path.stem, hr)
     result = DatasetScores()
     for path in tqdm(hr_files, desc="scoring", unit="picture"):
         sr, hr = read(path)

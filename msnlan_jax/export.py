@@ -57,7 +57,8 @@ def main() -> None:
     flags = parser.parse_args()
     name = flags.weights or bundled.default_weights(flags.scale)
     if name == bundled.FALLBACK:
-        parser.error("--weights: found bicubic, expected a network's")
+        found = "--weights: found bicubic" if flags.weights else f"--scale: found {flags.scale} without --weights"
+        parser.error(f"{found}, expected a network's")
     model = load_model(name, scale=flags.scale)
     data = export(model)
     files.write_bytes(flags.output, data)

@@ -1,6 +1,7 @@
 """A report's figures for papers, as PNG and PDF: enlarged parts by every method, and score against size."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from etils import epath
 
 from msnlan_jax import files
 from msnlan_jax.model_size import Plot, limits, log_ticks, place_labels, short
-from msnlan_jax.rows import number
+from msnlan_jax.rows import describe_scores
 from msnlan_jax.showcase import Sample
 
 if TYPE_CHECKING:
@@ -25,22 +26,29 @@ _STYLE: Any = {
     "axes.spines.right": False,
 }
 _DPI = 200
+_AS_IT_IS: Any = {"parse_math": False}  # dollar signs in names are dollar signs
 
 
 def write_figures(output: epath.PathLike, samples: Sequence[Sample], plots: Sequence[Plot]) -> list[epath.Path]:
     """Write `crops_<set>_<picture>` and `size_<n>`, each as PNG and PDF, into a folder; return the files.
+
+    Those of an earlier report in the same folder are removed.
 
     Raises:
         InputError: when they cannot be written.
     """
     import matplotlib  # takes a second, and only reports need it
 
-    written = []
-    with matplotlib.rc_context(_STYLE):
+    output, written = epath.Path(output), []
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box is drawn instead
         for sample in samples:
-            written += _save(epath.Path(output) / f"crops_{sample.dataset}_{sample.name}", crop_figure(sample))
+            written += _save(output / f"crops_{sample.dataset}_{sample.name}", crop_figure(sample))
         for i, plot in enumerate(plots, 1):
-            written += _save(epath.Path(output) / f"size_{i}", size_figure(plot))
+            written += _save(output / f"size_{i}", size_figure(plot))
+    for path in output.iterdir() if output.exists() else ():
+        if path.name.startswith(("crops_", "size_")) and path.suffix in (".png", ".pdf") and path not in written:
+            path.unlink()
     return written
 
 
@@ -50,10 +58,11 @@ def crop_figure(sample: Sample) -> "Figure":
     from matplotlib.patches import Rectangle
 
     h, w = sample.hr.shape[:2]
-    panels = [("HR", sample.crop.of(sample.hr), "PSNR (dB) / SSIM")]
+    lpips = any(scores.lpips is not None for scores in sample.scores.values())
+    panels = [("HR", sample.crop.of(sample.hr), "PSNR (dB) / SSIM" + (" / LPIPS" if lpips else ""))]
     for name, image in sample.methods.items():
         scores = sample.scores[name]
-        panels.append((name, sample.crop.of(image), f"{number(scores.psnr, 2)} / {number(scores.ssim, 4)}"))
+        panels.append((name, sample.crop.of(image), " / ".join(describe_scores(scores))))
     side = 1.5
     part_h, part_w = panels[0][1].shape[:2]
     widths = [min(3.0, max(0.6, w / h)), *(part_w / part_h for _ in panels)]
@@ -62,10 +71,10 @@ def crop_figure(sample: Sample) -> "Figure":
     axes[0].imshow(sample.hr)
     corner = (sample.crop.x - 0.5, sample.crop.y - 0.5)
     axes[0].add_patch(Rectangle(corner, part_w, part_h, fill=False, edgecolor="#ff3d2e", linewidth=1.2))
-    axes[0].set_xlabel(f"{sample.dataset}: {sample.name}")
+    axes[0].set_xlabel(f"{sample.dataset}: {sample.name}", **_AS_IT_IS)
     for ax, (name, image, below) in zip(axes[1:], panels, strict=True):
         ax.imshow(image, interpolation="nearest")
-        ax.set_xlabel(f"{name}\n{below}", color=_OURS if name == list(sample.methods)[-1] else "black")
+        ax.set_xlabel(f"{name}\n{below}", color=_OURS if name == list(sample.methods)[-1] else "black", **_AS_IT_IS)
     for ax in axes:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
@@ -80,7 +89,7 @@ def size_figure(plot: Plot) -> "Figure":
     ax = figure.subplots()
     x_low, x_high, y_low, y_high = limits(plot.points)
     ax.set(xscale="log", xlim=(x_low, x_high), ylim=(y_low, y_high), xlabel=plot.label)
-    ax.set_ylabel(f"PSNR on {plot.dataset} (dB)")
+    ax.set_ylabel(f"PSNR on {plot.dataset} (dB)", **_AS_IT_IS)
     ax.set_xticks(log_ticks(x_low, x_high), [short(value) for value in log_ticks(x_low, x_high)])
     ax.minorticks_off()
     ax.grid(color="#e3e2dc", linewidth=0.6)

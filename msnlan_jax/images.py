@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import warnings
 from typing import Any
 
@@ -103,7 +104,7 @@ def write_image(path: epath.PathLike, image: Picture, *, icc_profile: bytes | No
     Args:
         path: the file.
         image: gray, gray + alpha, RGB or RGB + alpha.
-        icc_profile: colour profile to embed, where the format can (all but BMP).
+        icc_profile: colour profile to embed, where the format can (all but BMP, and WebP for gray).
 
     Raises:
         InputError: when it is no such array, the suffix names no format, the format lacks alpha or cannot hold so long
@@ -114,12 +115,16 @@ def write_image(path: epath.PathLike, image: Picture, *, icc_profile: bytes | No
         raise InputError(f"{path}: found {image.dtype} {image.shape}, expected uint8 [H,W] or [H,W,1..4]")
     check_suffix(path, alpha=image.ndim == 3 and image.shape[2] in (2, 4), side=max(image.shape[:2]))
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
-    if icc_profile is not None and path.suffix.lower() != ".bmp":
-        options["icc_profile"] = icc_profile
+    suffix = path.suffix.lower()
+    options: dict[str, Any] = {"quality": 95} if suffix in (".jpg", ".jpeg", ".webp") else {}
+    if suffix in (".jpg", ".jpeg"):
+        options["subsampling"] = 0  # colours as sharp as the rest
     squeezed = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    # BMP has no place for a profile; WebP holds gray as RGB, which a profile of gray would not fit.
+    if icc_profile is not None and suffix != ".bmp" and not (suffix == ".webp" and icc_profile[16:20] == b"GRAY"):
+        options["icc_profile"] = icc_profile
     try:
-        Image.fromarray(squeezed).save(buffer, Image.registered_extensions()[path.suffix.lower()], **options)
+        Image.fromarray(squeezed).save(buffer, Image.registered_extensions()[suffix], **options)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {error}; expected a format that can hold the picture, such as .png") from None
     files.write_bytes(path, buffer.getvalue())
@@ -145,11 +150,14 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
 
 def _to_photo(opened: Image.Image) -> Photo:
     notes = []
-    if ";16" in f"{opened.mode} {getattr(opened, 'tile', '')}":
+    stored = f"{opened.mode} {getattr(opened, 'tile', '')}"
+    if re.search("(?<!BGR);16", stored):  # BGR;16 has 5 or 6 bits a channel
         notes.append("16 bits a channel reduced to 8")
     if (frames := getattr(opened, "n_frames", 1)) > 1:
         notes.append(f"the first of {frames} frames")
     image = ImageOps.exif_transpose(opened)
+    if "LA;16" in stored:
+        image = image.convert("LA")  # Pillow repeats gray
     profile = opened.info.get("icc_profile") or None
     if image.mode == "CMYK":
         image, profile = _from_cmyk(image, profile)
@@ -173,9 +181,13 @@ def _from_cmyk(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, 
 def _to_array(image: Image.Image) -> Picture:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit values at 255.
-        return ((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8)
+        deep = np.asarray(image, np.uint32)
+        gray = ((deep + 128) // 257).astype(np.uint8)
+        if (clear := image.info.get("transparency")) is None:
+            return gray
+        return np.stack([gray, np.where(deep == clear, 0, 255).astype(np.uint8)], axis=2)
     if image.mode in ("I", "F"):
-        raise InputError("found 32-bit pixels, whose range is unknown, expected 8 or 16 bits")
+        raise InputError("found pixels of 32 bits, or signed ones, whose range is unknown, expected 8 or 16 bits")
     has_alpha = "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
     if image.mode in ("1", "L", "LA", "La"):
         return np.array(image.convert("LA" if has_alpha else "L"))

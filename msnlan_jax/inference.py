@@ -250,10 +250,10 @@ def check_options(
     if inference not in ("auto", *INFERENCE_MODES):
         raise InputError(f"inference: found {inference!r}, expected one of auto, {', '.join(INFERENCE_MODES)}")
     if tile_size < 1:
-        raise InputError(f"tiles: found size {tile_size}, expected at least 1")
+        raise InputError(f"tile_size: found {tile_size}, expected at least 1")
     if not 0 <= tile_overlap <= tile_size // 2:
         raise InputError(
-            f"tiles: found size {tile_size} and overlap {tile_overlap}, expected an overlap of at most half"
+            f"tile_overlap: found {tile_overlap} with a tile_size of {tile_size}, expected 0 to {tile_size // 2}"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from msnlan_jax import checkpoints, files, parameters, torch_files, torch_keys, weights
+from msnlan_jax import capacity, checkpoints, files, parameters, torch_files, torch_keys, weights
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict
 from msnlan_jax.metrics import ScoredPicture
@@ -44,7 +44,8 @@ def verify(source: epath.PathLike, picture: ScoredPicture) -> Difference:
         picture: LR picture, 0..255.
 
     Raises:
-        FileNotFoundError, InputError: as `weights.read_weights`, or when PyTorch is not installed.
+        FileNotFoundError, InputError: as `weights.read_weights`, or when PyTorch is not installed, or the picture too
+            large for it.
     """
     try:
         import torch
@@ -53,6 +54,13 @@ def verify(source: epath.PathLike, picture: ScoredPicture) -> Difference:
     except ImportError:
         raise InputError("--verify: needs PyTorch: pip install -e '.[torch]'") from None
     config, values = weights.read_weights(source)
+    h, w = picture.shape[:2]
+    needed, free = torch_reference.MSNLAN.estimate_bytes(config, h, w), capacity.free_bytes()
+    if needed > free:
+        raise InputError(
+            f"--picture: found {w}×{h} pixels, whose attention takes PyTorch about {needed / capacity.GB:.1f} GB, "
+            f"expected a smaller one: {free / capacity.GB:.1f} GB are free"
+        )
     network = torch_reference.MSNLAN(config)
     state = torch_keys.to_torch(config, values)
     network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
@@ -117,8 +125,8 @@ def _read_torch(path: epath.Path, data: bytes) -> tuple[str, dict[str, Entry], l
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
-        reason = str(error).splitlines()[0].split(". ")[0]
-        return kind, {}, [f"cannot be read: {type(error).__name__}: {reason}"]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
+        return kind, {}, [f"cannot be read: {reason.removesuffix(': ')}"]
     entries, notes = {}, []
     for key, value in _flatten(content):
         if isinstance(value, torch.Tensor):
@@ -144,9 +152,9 @@ def _read_safetensors(path: epath.Path, data: bytes) -> tuple[str, dict[str, Ent
     size = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + size])
-        metadata = header.pop("__metadata__", {})
-        entries = {key: Entry(tuple(value["shape"]), str(value["dtype"])) for key, value in header.items()}
-        end = max((value["data_offsets"][1] for value in header.values()), default=0)
+        metadata = dict(header.pop("__metadata__", {}))
+        entries = {key: Entry(tuple(map(int, value["shape"])), str(value["dtype"])) for key, value in header.items()}
+        end = max((int(value["data_offsets"][1]) for value in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise InputError(
             f"{path}: found no checkpoint, expected PyTorch (.pt, .pth), safetensors or a workdir"

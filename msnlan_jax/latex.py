@@ -5,8 +5,10 @@ from typing import Any
 
 from msnlan_jax import published
 from msnlan_jax.comparison import Compared
-from msnlan_jax.rows import Row, describe_protocol, number, rows
+from msnlan_jax.rows import Measure, Row, cells, describe_protocol, measures, rows
 
+# Pictures in one table: more would not fit on a page.
+_LINES = 40
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -26,37 +28,45 @@ def tables(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> str:
     """
     found = rows(result, compared)
     names = list(result["datasets"])
-    lines = [(row.name, [row.datasets.get(name, {}) for name in names]) for row in found]
-    measured = [row for row in found if not row.published]
-    notes = [f"{row.name}: {row.note}" for row in found if row.note]
+    shown = measures(found, names)
     protocol = describe_protocol(result["protocol"])
-    best = ["bold: the best of those measured here"] if len(measured) > 1 else []
-    caption = "; ".join([f"×{result['scale']}: PSNR (dB) / SSIM. {protocol}", *best, *notes]) + "."
-    parts = ["% Needs \\usepackage{booktabs}.", _table(caption, "Method", names, lines, len(measured))]
-    if len(measured) < len(found):
+    scores = f"{' / '.join(f'{measure.label}{measure.unit}' for measure in shown)}. {protocol}"
+    columns = [_cells(found, [row.datasets.get(name, {}) for row in found], shown) for name in names]
+    lines = [(row.name, [column[i] for column in columns]) for i, row in enumerate(found)]
+    n_measured = sum(not row.published for row in found)
+    bold = ["bold: the best of those measured here"] if sum(row.rival for row in found) > 1 else []
+    notes = [f"{row.name}: {row.note}" for row in found if row.note]
+    caption = "; ".join([f"×{result['scale']}: {scores}", *bold, *notes]) + "."
+    parts = ["% Needs \\usepackage{booktabs}.", _table(caption, "Method", names, lines, n_measured)]
+    if n_measured < len(found):
         parts[0] += f" Published scores are from {'; '.join(published.sources())}."
     for name in names:
-        parts.append(_pictures(result, measured, name, f"{name}, ×{result['scale']}: PSNR (dB) / SSIM. {protocol}."))
+        having = [row for row in found if not row.published and name in row.datasets]
+        pictures = list(result["datasets"][name]["images"])
+        lines = [
+            (picture, _cells(having, [row.datasets[name]["images"].get(picture, {}) for row in having], shown))
+            for picture in pictures
+        ]
+        pages = [lines[i : i + _LINES] for i in range(0, len(lines), _LINES)]
+        for i, page in enumerate(pages, 1):
+            part = f" ({i} of {len(pages)})" if len(pages) > 1 else ""
+            caption = f"{name}, ×{result['scale']}{part}: {scores}."
+            parts.append(_table(caption, "Picture", [row.name for row in having], page, len(page)))
     return "\n\n".join(parts) + "\n"
 
 
-def _pictures(result: Mapping[str, Any], measured: Sequence[Row], dataset: str, caption: str) -> str:
-    having = [row for row in measured if dataset in row.datasets]
-    pictures = result["datasets"][dataset]["images"]
-    lines = [(name, [row.datasets[dataset]["images"].get(name, {}) for row in having]) for name in pictures]
-    return _table(caption, "Picture", [row.name for row in having], lines, len(lines), by_column=False)
+def _cells(found: Sequence[Row], entries: Sequence[Mapping[str, Any]], shown: Sequence[Measure]) -> list[str]:
+    """Return each method's scores of one data set or picture, the best in bold."""
+    return [
+        " / ".join(f"\\textbf{{{text}}}" if best else text.replace("–", "--") for text, best in line)
+        for line in cells(found, entries, shown)
+    ]
 
 
 def _table(
-    caption: str,
-    first: str,
-    columns: Sequence[str],
-    lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
-    n_measured: int,
-    *,
-    by_column: bool = True,
+    caption: str, first: str, columns: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], n_measured: int
 ) -> str:
-    """Return one table; the best of each column, or each line, is bold, lines after those measured stand apart."""
+    """Return one table; lines after those measured stand apart."""
     text = [
         r"\begin{table}",
         r"\centering",
@@ -66,26 +76,11 @@ def _table(
         " & ".join(map(escape, [first, *columns])) + r" \\",
         r"\midrule",
     ]
-    for position, (name, cells) in enumerate(lines):
+    for position, (name, scores) in enumerate(lines):
         if position == n_measured:
             text += [r"\midrule", f"\\multicolumn{{{1 + len(columns)}}}{{l}}{{Published}} \\\\"]
-        shown = []
-        for i, cell in enumerate(cells):
-            rivals = [line[i] for _, line in lines[:n_measured]] if by_column else cells
-            shown.append(_pair(cell, rivals if position < n_measured else ()))
-        text.append(" & ".join([escape(name), *shown]) + r" \\")
+        text.append(" & ".join([escape(name), *scores]) + r" \\")
     return "\n".join([*text, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
-
-
-def _pair(cell: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> str:
-    """Return PSNR / SSIM, each bold where it is the best of several."""
-    parts = []
-    for key, digits in (("psnr", 2), ("ssim", 4)):
-        value = cell.get(key)
-        values = [rival[key] for rival in rivals if rival.get(key) is not None]
-        text = number(value, digits).replace("–", "--")
-        parts.append(f"\\textbf{{{text}}}" if value is not None and len(values) > 1 and value == max(values) else text)
-    return " / ".join(parts)
 
 
 def escape(text: str) -> str:

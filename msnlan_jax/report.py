@@ -12,14 +12,17 @@ from msnlan_jax.comparison import Compared
 from msnlan_jax.evaluation import DatasetScores
 from msnlan_jax.metrics import Scores
 from msnlan_jax.model import MSNLANConfig
-from msnlan_jax.rows import number, rows
+from msnlan_jax.rows import Measure, measures, number, rows
 from msnlan_jax.showcase import Sample
 
 
-def protocol(scale: int, *, channel: str = "y", border: int | None = None, rounding: str = "uint8") -> dict[str, Any]:
+def protocol(
+    scale: int, *, channel: str = "y", border: int | None = None, rounding: str = "uint8", lpips: bool = False
+) -> dict[str, Any]:
     """Return how scores are computed, to stand beside every number; by default as papers do (SPEC.md §6)."""
     names = {"psnr": "luma", "ssim": "Y"} if channel == "y" else {"psnr": "RGB", "ssim": "RGB"}
-    return {**names, "border": scale if border is None else border, "rounding": rounding}
+    perceptual = {"lpips": "AlexNet"} if lpips else {}
+    return {**names, "border": scale if border is None else border, "rounding": rounding, **perceptual}
 
 
 def results(
@@ -31,6 +34,7 @@ def results(
     *,
     method: str | None = None,
     notes: Mapping[str, str] | None = None,
+    has_images: bool = False,
 ) -> dict[str, Any]:
     """Return the content of `results.json`; a score that is no finite number (equal pictures) is null.
 
@@ -42,6 +46,7 @@ def results(
         bicubic: the same sets by bicubic up-sampling, the baseline; may be empty.
         method: what to call it in tables; by default `weights`.
         notes: `set/picture` → how it was run, where that is not as the protocol says.
+        has_images: whether its pictures lie beside it, in `images/<set>/`.
     """
     named = {} if method in (None, weights) else {"method": method}
     return {
@@ -49,6 +54,7 @@ def results(
         "weights": weights,
         "version": __version__,
         **named,
+        "has_images": has_images,
         "protocol": dict(protocol),
         **({"notes": dict(notes)} if notes else {}),
         "datasets": {name: _as_json(scores) for name, scores in datasets.items()},
@@ -60,21 +66,21 @@ def markdown(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> st
     """Return the methods' scores by data set as a Markdown table, the protocol above it."""
     protocol = ", ".join(f"{name}: {value}" for name, value in result["protocol"].items())
     measured = [row for row in rows(result, compared) if not row.published]
-    perceptual = any("lpips" in dataset for row in measured for dataset in row.datasets.values())
+    shown = measures(measured, result["datasets"])
+    heads = " | ".join(f"{measure.label}{measure.unit}" for measure in shown)
+    rules = "---:|" * len(shown)
     lines = [
         f"**{result['weights']}**, ×{result['scale']} ({protocol})",
         "",
-        f"| data set | pictures | method | PSNR (dB) | SSIM |{' LPIPS |' if perceptual else ''} seconds |",
-        f"|---|---:|---|---:|---:|{'---:|' if perceptual else ''}---:|",
+        f"| data set | pictures | method | {heads} | seconds |",
+        f"|---|---:|---|{rules}---:|",
     ]
     for name in result["datasets"]:
         for row in measured:
             if name in row.datasets:
                 scores = row.datasets[name]
-                numbers = [number(scores["psnr"], 3), number(scores["ssim"], 4)]
-                numbers += [number(scores.get("lpips"), 4)] if perceptual else []
-                numbers.append(number(scores.get("seconds"), 1))
-                lines.append(f"| {name} | {len(scores['images'])} | {row.name} | {' | '.join(numbers)} |")
+                numbers = f"{_numbers(scores, shown)} | {number(scores.get('seconds'), 1)}"
+                lines.append(f"| {name} | {len(scores['images'])} | {row.name} | {numbers} |")
     lines += [f"\n{row.name}: {row.note}." for row in measured if row.note]
     return "\n".join(lines) + "\n"
 
@@ -100,17 +106,29 @@ def write(
         InputError: when they cannot be written.
     """
     output, table = epath.Path(output), markdown(result, compared)
-    pictures = ["| picture | PSNR (dB) | SSIM |", "|---|---:|---:|"]
-    for name, scores in result["datasets"].items():
-        for image, values in scores["images"].items():
-            pictures.append(f"| {name}/{image} | {number(values['psnr'], 3)} | {number(values['ssim'], 4)} |")
+    pictures = _picture_table(result)
     plots = model_size.plots(result, config)
     files.write_bytes(output / "results.json", json.dumps(result, indent=1, allow_nan=False).encode() + b"\n")
-    files.write_bytes(output / "results.md", (table + "\n" + "\n".join(pictures) + "\n").encode())
+    files.write_bytes(output / "results.md", f"{table}\n{pictures}".encode())
     files.write_bytes(output / "results.tex", latex.tables(result, compared).encode())
     files.write_bytes(output / "report.html", report_page.page(result, compared, samples, plots).encode())
     figures.write_figures(output / "figures", samples, plots)
     return table
+
+
+def _picture_table(result: Mapping[str, Any]) -> str:
+    """Return our own scores by picture as a Markdown table."""
+    shown = measures([row for row in rows(result) if row.ours], result["datasets"])
+    heads = " | ".join(f"{measure.label}{measure.unit}" for measure in shown)
+    lines = [f"| picture | {heads} |", f"|---|{'---:|' * len(shown)}"]
+    for name, scores in result["datasets"].items():
+        lines += [f"| {name}/{image} | {_numbers(values, shown)} |" for image, values in scores["images"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(scores: Mapping[str, Any], shown: Sequence[Measure]) -> str:
+    # A decimal more of PSNR than papers print.
+    return " | ".join(number(scores.get(m.key), m.digits + (m.key == "psnr")) for m in shown)
 
 
 def _as_json(scores: DatasetScores) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import math
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from msnlan_jax import model_size, published
 from msnlan_jax.comparison import Compared
 from msnlan_jax.images import RGBPicture
 from msnlan_jax.metrics import Scores
-from msnlan_jax.rows import Row, describe_protocol, number, rows
+from msnlan_jax.rows import Measure, Row, cells, describe_protocol, describe_scores, measures, number, rows
 from msnlan_jax.showcase import Crop, Sample
 
 # The part of a picture that the slider shows, HR pixels at most.
@@ -42,7 +41,8 @@ def page(
     method, scale = result.get("method", result["weights"]), result["scale"]
     count = sum(len(dataset["images"]) for dataset in result["datasets"].values())
     about = f"{_escape(', '.join(result['datasets']))}: {count} pictures. "
-    about += f"Weights: <code>{_escape(result['weights'])}</code>"
+    made_by = "Weights" if "inference" in result["protocol"] else "Pictures"
+    about += f"{made_by}: <code>{_escape(result['weights'])}</code>"
     table = published.table()
     return template.substitute(
         title=_escape(f"{method} ×{scale}"),
@@ -60,61 +60,53 @@ def _summary(result: Mapping[str, Any], compared: Sequence[Compared]) -> str:
     """Return the table of methods by data sets."""
     names = list(result["datasets"])
     found = rows(result, compared)
-    measures = [("PSNR", "psnr", 2), ("SSIM", "ssim", 4)]
-    if any(row.datasets[name].get("lpips") is not None for row in found for name in row.datasets):
-        measures.append(("LPIPS", "lpips", 4))
-    head = "".join(f'<th class="first" colspan="{len(measures)}" scope="colgroup">{_escape(n)}</th>' for n in names)
-    units = "".join(f'<th{_first(i)} scope="col">{label}</th>' for _ in names for i, (label, *_) in enumerate(measures))
-    groups = []
-    for title, group in (
-        ("", [row for row in found if not row.published]),
-        ("Published", [r for r in found if r.published]),
-    ):
-        if not group:
-            continue
-        heading = f'<tr class="group"><th colspan="{1 + len(names) * len(measures)}">{title}</th></tr>' if title else ""
-        best = {} if title else {(n, key): _best(group, n, key) for n in names for _, key, _ in measures}
-        lines = "".join(_line(row, names, measures, best) for row in group)
-        groups.append(f"<tbody{' class=published' if title else ''}>{heading}{lines}</tbody>")
+    shown = measures(found, names)
+    columns = [cells(found, [row.datasets.get(name, {}) for row in found], shown) for name in names]
+    lines = {False: "", True: ""}
+    for i, row in enumerate(found):
+        kind = ' class="ours"' if row.ours else ""
+        scores = "".join(_cells(column[i]) for column in columns)
+        mark = "*" if row.note else ""
+        lines[row.published] += f'<tr{kind}><th scope="row">{_escape(row.name)}{mark}</th>{scores}</tr>'
+    groups = f"<tbody>{lines[False]}</tbody>"
+    if lines[True]:
+        width = 1 + len(names) * len(shown)
+        heading = f'<tr class="group"><th colspan="{width}" scope="rowgroup">Published</th></tr>'
+        groups += f"<tbody class=published>{heading}{lines[True]}</tbody>"
+    head, units = _heads(names, shown)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Scores"><table>'
         f"<caption>{_caption(result, found)}</caption>"
         f'<thead><tr><th rowspan="2" scope="col">Method</th>{head}</tr><tr>{units}</tr></thead>'
-        f"{''.join(groups)}</table></div>"
+        f"{groups}</table></div>"
     )
 
 
-def _line(row: Row, names: Sequence[str], measures: Sequence[tuple[str, str, int]], best: Mapping[Any, Any]) -> str:
-    cells = []
-    for name in names:
-        for i, (_, key, digits) in enumerate(measures):
-            text = number(row.datasets.get(name, {}).get(key), digits)
-            bold = text != "–" and text == number(best.get((name, key)), digits)
-            cells.append(f"<td{_first(i)}>{f'<b>{text}</b>' if bold else text}</td>")
-    kind = ' class="ours"' if row.ours else ""
-    return f'<tr{kind}><th scope="row">{_escape(row.name)}{"*" if row.note else ""}</th>{"".join(cells)}</tr>'
+def _heads(names: Sequence[str], shown: Sequence[Measure]) -> tuple[str, str]:
+    """Return the cells of both lines above a table: what is scored, and by which measures."""
+    head = "".join(f'<th class="first" colspan="{len(shown)}" scope="colgroup">{_escape(n)}</th>' for n in names)
+    units = "".join(f'<th{_first(i)} scope="col">{measure.label}</th>' for i, measure in enumerate(shown))
+    return head, units * len(names)
+
+
+def _cells(scores: Sequence[tuple[str, bool]]) -> str:
+    return "".join(f"<td{_first(i)}>{f'<b>{text}</b>' if best else text}</td>" for i, (text, best) in enumerate(scores))
 
 
 def _every(result: Mapping[str, Any], compared: Sequence[Compared], dataset: str) -> str:
     """Return the table of one data set's pictures by methods."""
     found = [row for row in rows(result, compared) if not row.published and dataset in row.datasets]
-    head = "".join(f'<th class="first" colspan="2" scope="colgroup">{_escape(row.name)}</th>' for row in found)
-    units = '<th class="first" scope="col">PSNR</th><th scope="col">SSIM</th>' * len(found)
+    shown = measures(found, [dataset])
+    head, units = _heads([row.name for row in found], shown)
     lines = []
     images = result["datasets"][dataset]["images"]
     for name in [*images, None]:
         scores = [
             row.datasets[dataset] if name is None else row.datasets[dataset]["images"].get(name, {}) for row in found
         ]
-        best = {key: max((s.get(key) or -math.inf for s in scores), default=None) for key in ("psnr", "ssim")}
-        cells = ""
-        for values in scores:
-            for i, (key, digits) in enumerate((("psnr", 2), ("ssim", 4))):
-                text = number(values.get(key), digits)
-                bold = len(found) > 1 and values.get(key) is not None and values[key] == best[key]
-                cells += f"<td{_first(i)}>{f'<b>{text}</b>' if bold else text}</td>"
+        line = "".join(map(_cells, cells(found, scores, shown)))
         label, kind = ("mean", ' class="mean"') if name is None else (name, "")
-        lines.append(f'<tr{kind}><th scope="row">{_escape(label)}</th>{cells}</tr>')
+        lines.append(f'<tr{kind}><th scope="row">{_escape(label)}</th>{line}</tr>')
     is_open = " open" if len(images) <= 20 else ""
     return (
         f"<details{is_open}><summary>{_escape(dataset)}, {len(images)} pictures</summary>"
@@ -167,8 +159,11 @@ def _slider(sample: Sample) -> str:
         for name, image in pictures.items()
     )
     choices = [
-        f'<select aria-label="method on the {side}">'
-        + "".join(f"<option{' selected' if name == chosen else ''}>{_escape(name)}</option>" for name in pictures)
+        f'<select aria-label="{_escape(sample.name)}: method on the {side}">'
+        + "".join(
+            f'<option value="{_escape(name)}"{" selected" if name == chosen else ""}>{_escape(name)}</option>'
+            for name in pictures
+        )
         + "</select>"
         for side, chosen in (("left", before), ("right", after))
     ]
@@ -219,7 +214,7 @@ def _whole(hr: RGBPicture, crop: Crop, size: tuple[int, int]) -> str:
 def _size(plots: Sequence[model_size.Plot]) -> str:
     if not plots:
         return ""
-    figures = "".join(f"<figure>{model_size.svg(plot)}</figure>" for plot in plots)
+    figures = "".join(f"<figure>{model_size.svg(plot)}{_numbers(plot)}</figure>" for plot in plots)
     note = _escape(published.table()["multiply_adds_about"])
     return (
         f'<section aria-labelledby="size"><h2 id="size">Score against size</h2><div class="plots">{figures}</div>'
@@ -228,14 +223,24 @@ def _size(plots: Sequence[model_size.Plot]) -> str:
     )
 
 
-def _best(group: Sequence[Row], dataset: str, key: str) -> float | None:
-    values = [value for row in group if (value := row.datasets.get(dataset, {}).get(key)) is not None]
-    return None if len(group) < 2 or not values else (min(values) if key == "lpips" else max(values))
+def _numbers(plot: model_size.Plot) -> str:
+    """Return a plot's points as a table, for who cannot see it or wants the values."""
+    lines = "".join(
+        f'<tr{" class=ours" if point.ours else ""}><th scope="row">{_escape(point.name)}</th>'
+        f"<td>{model_size.short(point.cost)}</td><td>{number(point.psnr, 2)}</td></tr>"
+        for point in plot.points
+    )
+    head = f'<th scope="col">{_escape(plot.label)}</th><th scope="col">PSNR on {_escape(plot.dataset)} (dB)</th>'
+    return (
+        '<details><summary>The numbers</summary><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="PSNR against {_escape(plot.label)}"><table><thead><tr><th scope="col">Method</th>{head}</tr>'
+        f"</thead><tbody>{lines}</tbody></table></div></details>"
+    )
 
 
 def _scores(scores: Scores) -> str:
-    perceptual = "" if scores.lpips is None else f"<br>LPIPS {scores.lpips:.4f}"
-    return f"{number(scores.psnr, 2)} dB<br>{number(scores.ssim, 4)}{perceptual}"
+    psnr, ssim, *lpips = describe_scores(scores)
+    return f"{psnr} dB<br>{ssim}" + "".join(f"<br>LPIPS {value}" for value in lpips)
 
 
 def _data_uri(image: RGBPicture, *, lossless: bool = False) -> str:

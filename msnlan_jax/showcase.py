@@ -64,6 +64,18 @@ class Showcase:
         """The kept pictures, in the order in which they came."""
         return [sample for _, _, sample in sorted(self._kept, key=lambda kept: kept[1])]
 
+    def check(self, name: str, hr: RGBPicture) -> None:
+        """Refuse a part that is outside its picture.
+
+        Raises:
+            InputError: naming the flag and the picture.
+        """
+        wanted = self._wanted(name)
+        if wanted is not None and (wanted.x >= hr.shape[1] or wanted.y >= hr.shape[0]):
+            raise InputError(
+                f"--crop: found {wanted.x},{wanted.y}, expected inside {name}, {hr.shape[1]}×{hr.shape[0]}"
+            )
+
     def add(
         self,
         dataset: str,
@@ -72,24 +84,18 @@ class Showcase:
         methods: Mapping[str, RGBPicture],
         scores: Mapping[str, Scores],
     ) -> None:
-        """Take a picture, and let go of the least telling one if there are too many.
-
-        Raises:
-            InputError: when the part that was asked for is outside the picture.
-        """
+        """Take a picture, and let go of the least telling one if there are too many."""
         crop, spread = most_different(hr, list(methods.values()))
-        if (wanted := self._crops.get(name, self._crops.get(""))) is not None:
-            if wanted.x >= hr.shape[1] or wanted.y >= hr.shape[0]:
-                raise InputError(
-                    f"--crop: found {wanted.x},{wanted.y}, expected inside {name}, {hr.shape[1]}×{hr.shape[0]}"
-                )
-            crop = wanted
+        crop = self._wanted(name) or crop
         if name in self._crops:
             spread = np.inf  # asked for by name
         self._kept.append((spread, self._count, Sample(dataset, name, hr, methods, scores, crop)))
         self._count += 1
         if len(self._kept) > self._limit:
             self._kept.remove(min(self._kept, key=lambda kept: kept[:2]))
+
+    def _wanted(self, name: str) -> Crop | None:
+        return self._crops.get(name, self._crops.get(""))
 
 
 def most_different(hr: RGBPicture, methods: list[RGBPicture], side: int = CROP) -> tuple[Crop, float]:

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from msnlan_jax.images import RGBPicture
-from msnlan_jax.metrics import score
+from msnlan_jax.metrics import Scores
+from msnlan_jax.rows import describe_scores
 
 _CROP = 96
 _HEIGHT = 288
@@ -14,13 +15,13 @@ _CAPTION = 40
 _GAP = 6
 
 
-def side_by_side(hr: RGBPicture, methods: Mapping[str, RGBPicture], border: int) -> RGBPicture:
+def side_by_side(hr: RGBPicture, methods: Mapping[str, RGBPicture], scores: Mapping[str, Scores]) -> RGBPicture:
     """Show the part of a picture where the last method improves most on the first, by each of them and truly.
 
     Args:
         hr: the true picture, uint8 0..255.
-        methods: name → reconstruction of the same size; each is captioned with its PSNR and SSIM.
-        border: pixels left out of the scores on every side.
+        methods: name → reconstruction of the same size.
+        scores: name → scores of the whole picture, for its caption.
     """
     top, left = _most_improved(hr, *(list(methods.values())[i] for i in (0, -1)))
     side = (min(_CROP, hr.shape[0]), min(_CROP, hr.shape[1]))
@@ -33,9 +34,9 @@ def side_by_side(hr: RGBPicture, methods: Mapping[str, RGBPicture], border: int)
     for name, picture in {**methods, "HR": hr}.items():
         crop = picture[top : top + side[0], left : left + side[1]]
         caption = name
-        if picture is not hr:
-            scores = score(picture, hr, border)
-            caption += f"\n{scores.psnr:.2f} dB / {scores.ssim:.4f}"
+        if name in scores:
+            psnr, *others = describe_scores(scores[name])
+            caption += "\n" + " / ".join([f"{psnr} dB", *others])
         panels.append(
             (caption, Image.fromarray(crop).resize((round(side[1] * zoom), _HEIGHT), Image.Resampling.NEAREST))
         )

@@ -41,6 +41,8 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
             raise InputError(
                 f"{path}: key {key}: found a {type(value).__name__}, expected a tensor, as in a state_dict"
             )
+        if value.layout != torch.strided or value.is_quantized:
+            raise InputError(f"{path}: key {key}: found a sparse or quantised tensor, expected a dense one")
         if value.dtype == torch.bfloat16:  # NumPy has no such type
             raise InputError(f"{path}: key {key}: found bfloat16, expected float32")
     return {str(key): value.detach().numpy() for key, value in state.items()}

@@ -159,6 +159,14 @@ class MSNLAN(nn.Module):
         self.tail = nn.Sequential(nn.Sequential(*upsampler), _conv(c, 3, 3))
         self.fusion_list = nn.ModuleList([_conv(2 * c, c, 1) for _ in range(half - 1)])
 
+    @staticmethod
+    def estimate_bytes(config: MSNLANConfig, h: int, w: int) -> int:
+        """Say about how much memory a picture takes: the widest branch's scores, scaled scores and weights, and the
+        patches of its keys and values."""
+        k = max(KERNEL_SIZES)
+        keys = (h + k - 3) * (w + k - 3)
+        return 4 * (3 * h * w * keys + 2 * keys * config.n_feats * k * k)
+
     def forward(self, x: Tensor) -> Tensor:
         """Up-scale a batch."""
         head = self.head(self.sub_mean(x))

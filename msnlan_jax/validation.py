@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from msnlan_jax import evaluation, inference
+from msnlan_jax import evaluation, inference, metrics
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.images import RGBPicture
 from msnlan_jax.metrics import Scores
@@ -53,7 +53,8 @@ def validate(
         ) -> None:
             if picture == first:
                 methods = {"bicubic": inference.upscale(Bicubic(scale), lr), "MSNLAN": sr}
-                strips[f"{name}/{picture}"] = side_by_side(hr, methods, scale)
+                scores = {method: metrics.score(image, hr, scale) for method, image in methods.items()}
+                strips[f"{name}/{picture}"] = side_by_side(hr, methods, scores)
             if stop_requested():
                 raise Interrupted
 

@@ -137,7 +137,7 @@ def test_most_of_the_accelerators_memory_is_taken(monkeypatch):
         def memory_stats(self):
             return {"bytes_limit": 1000}
 
-    assert capacity._free_bytes() > 0
+    assert capacity.free_bytes() > 0
     assert capacity.limit_bytes(2.5) == 2.5 * GB
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     assert capacity.limit_bytes(None) == 800
@@ -210,13 +210,13 @@ def test_free_memory_is_what_a_container_leaves(tmp_path, folder, names):
     bound, used, cached = names
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemTotal:  900 kB\nMemAvailable:  700 kB\n")
-    assert capacity._free_bytes(tmp_path) == 700 * 1024
+    assert capacity.free_bytes(tmp_path) == 700 * 1024
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / used).write_text("400000\n")
     (tmp_path / folder / "memory.stat").write_text(f"anon 1\nin{cached} 7\n{cached} 50000\n")
     for text, expected in (("max\n", 700 * 1024), ("600000\n", 250_000), ("300000\n", 0)):
         (tmp_path / folder / bound).write_text(text)
-        assert capacity._free_bytes(tmp_path) == expected
+        assert capacity.free_bytes(tmp_path) == expected
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, math.nan])

@@ -44,6 +44,7 @@ def files(tmp_path):
 
 
 EVAL = "eval --data_dir data --datasets tiny --scale 2 --output out"
+SCORE = "eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --scale 2 --output out"
 TRAIN = "train --config {root}/configs/quickstart.py --workdir new"
 SMALL = "--config.batch_size=2 --config.patch_size=8 --config.data.source=folder --config.eval.data_dir=data/tiny"
 
@@ -67,7 +68,10 @@ MISTAKES = [
     (f"{EVAL} --scale 0", "--scale: found 0, expected a positive number"),
     (f"{EVAL} --scale two", "argument --scale: invalid int value: 'two'"),
     (f"{EVAL} --inference fast", "argument --inference: invalid choice: 'fast'"),
-    (f"{EVAL} --inference tile --tile_size 8 --tile_overlap 5", "tiles: found size 8 and overlap 5"),
+    (
+        f"{EVAL} --inference tile --tile_size 8 --tile_overlap 5",
+        "tile_overlap: found 5 with a tile_size of 8, expected 0 to 4",
+    ),
     (f"{EVAL} --nope", "unrecognized arguments: --nope"),
     (f"{EVAL} --sr_dir data", "--sr_dir needs --hr_dir"),
     ("eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --output out", "--sr_dir needs --scale"),
@@ -95,6 +99,11 @@ MISTAKES = [
     (f"{EVAL} --name mine", "--name needs --sr_dir"),
     (f"{EVAL} --compare x=text.png", "text.png: not a results.json of eval.py"),
     (f"{EVAL} --crop nope:1,2,30", "--crop: found nope, expected one of a, b"),
+    (f"{EVAL} --crop 28,0,8", "--crop: found 28,0, expected inside a, 26×30"),
+    (f"{SCORE} --crop 28,0,8", "--crop: found 28,0, expected inside a, 27×30"),
+    (f"{SCORE} --weights none.pt", "--weights: found none.pt with --sr_dir, which only scores"),
+    (f"{SCORE} --inference chop", "--inference: found chop with --sr_dir, which only scores"),
+    ("upscale rgba.png -o out/new.png --weights x2.safetensors --memory_limit 0.001", "rgba.png: memory: a "),
     ("eval --data_dir data --datasets tiny --output file", "--output: file is a file, expected a folder"),
     (
         "eval --data_dir data --datasets tiny --output file/below",
@@ -119,11 +128,14 @@ MISTAKES = [
     ("upscale rgba.png -o file/new.png", "--output: file is a file, expected a folder"),
     ("upscale rgba.png -o out/new.png --scale 0", "--scale: found 0, expected a positive number"),
     ("upscale rgba.png -o out/new.png --scale inf", "--scale: found inf, expected a positive number"),
-    ("upscale rgba.png -o out/new.png --scale 1e6", "memory: a picture of 5000000×6000000 pixels needs about"),
+    ("upscale rgba.png -o out/new.png --scale 1e6", "rgba.png: memory: a result of 5000000×6000000 pixels ne"),
     ("upscale rgba.png none.png -o out", "none.png: no such file or folder"),
     ("upscale rgba.png x2.safetensors -o file", "--output: file is a file, expected a folder"),
-    ("upscale data/tiny/HR/a.png data/mismatch/HR/a.png -o out", "data/mismatch/HR: found a.png and a.png, which"),
-    ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tiles: found size 0"),
+    (
+        "upscale data/tiny/HR/a.png data/mismatch/HR/a.png -o out",
+        "data/tiny/HR/a.png: would become out/a.png as data/mismatch/HR/a.png would, expected different names$",
+    ),
+    ("upscale rgba.png -o out/new.png --inference tile --tile_size 0", "tile_size: found 0"),
     ("upscale rgba.png data/tiny/HR/a.png -o new.png", r"--output: found new\.png for 2 inputs, expected a folder"),
     ("upscale data/tiny/HR -o new.png", r"--output: found new\.png for a folder of pictures, expected a folder"),
     ("upscale nothing -o out", "nothing: found no pictures, expected at least one"),
@@ -264,7 +276,7 @@ def test_without_the_lpips_library_it_is_left_out(invoke, files, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
     result = invoke(*EVAL.split(), "--lpips", "--output", "new")
     assert result.code == 0
-    assert result.out.startswith("LPIPS is left out: its library is not installed")
+    assert "LPIPS is left out: its library is not installed" in result.out
     assert "lpips" not in read_results(files / "new")["datasets"]["tiny"]
 
 
@@ -339,8 +351,28 @@ def test_other_endings(error, capsys, monkeypatch, compilation_cache):
 def test_pictures_that_would_share_a_name_are_refused(invoke, tmp_path):
     save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "a.png": (3, 3)})
     result = invoke("upscale", "in", "-o", "out", "--scale", "2")
-    expected = (
-        "error: in: found a.jpg and a.png, which would both become a.png, expected different names, or --format same\n"
-    )
+    expected = "error: in/a.jpg: would become out/a.png as in/a.png would, expected different names, or --format same\n"
     assert (result.code, result.err) == (2, expected)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_later_run_does_not_show_the_pictures_of_an_earlier_one_as_its_own(invoke, files):
+    for flags in (["--weights", "x2.safetensors", "--save_images"], ["--weights", "bicubic"]):
+        assert invoke(*EVAL.split(), *flags, "--output", "theirs").code == 0
+    assert (files / "theirs" / "images" / "tiny" / "ax2.png").exists()
+    flags = ["--weights", "x2.safetensors", "--compare", "Keys=theirs", "--output", "new"]
+    result = invoke(*EVAL.split(), *flags)
+    assert (result.code, result.out.count("| tiny | 2 | Keys |")) == (0, 1)
+    assert 'data-method="Keys"' not in (files / "new" / "report.html").read_text()
+
+
+def test_a_scale_without_weights_says_that_it_is_bicubic(invoke, files):
+    result = invoke("eval", "--data_dir", "data", "--datasets", "tiny", "--scale", 5, "--output", "new")
+    assert result.code == 0
+    assert result.out.startswith("no weights for ×5 come with the package: bicubic is scored")
+
+
+def test_a_picture_too_large_for_the_memory_is_named(invoke, files):
+    result = invoke(*EVAL.split(), "--weights", "x2.safetensors", "--memory_limit", "0.001", "--output", "new")
+    assert result.code == 2
+    assert result.err.splitlines()[-1].startswith("error: data/tiny/HR/a.png: memory: a picture of 13×15 pixels needs ")

@@ -9,7 +9,7 @@ import pytest
 from msnlan_jax import weights
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.errors import InputError
-from msnlan_jax.export import export
+from msnlan_jax.export import export, main
 from tests.helpers import relative_l2
 from tests.samples import noise, tiny_config, tiny_parameters
 
@@ -56,3 +56,14 @@ def test_the_file_runs_without_this_package_at_any_size(tmp_path, monkeypatch, c
 def test_bicubic_is_refused():
     with pytest.raises(InputError, match=r"^export: found Bicubic, expected a network"):
         export(Bicubic(2))
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [(["--weights", "bicubic"], "--weights: found bicubic"), (["--scale", "5"], "--scale: found 5 wi")],
+)
+def test_what_is_no_network_is_refused_by_its_flag(monkeypatch, capsys, flags, found):
+    monkeypatch.setattr(sys, "argv", ["export", *flags, "--output", "new"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"error: {found}" in capsys.readouterr().err

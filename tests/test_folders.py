@@ -73,7 +73,7 @@ def test_photos_to_train_on_may_be_in_folders(tmp_path):
     save(tmp_path, "a.png")
     save(tmp_path / "trip", "a.png", "b.c.jpg")
     save(tmp_path / "trip" / "day 2", "z.png")
-    for pairs in (".thumbs", "LR_bicubic", "trip/hr", "mine/LRbicx4", "DIV2K_valid_HR", "set x2 LR/X2"):
+    for pairs in (".thumbs", "LR_bicubic", "trip/hr", "mine/LRbicx4", "DIV2K_valid_HR", "LRx4", "set x2 LR/X2"):
         save(tmp_path / pairs, "no.png")
     assert relative(find_pairs(tmp_path, 4, split="train"), tmp_path) == [
         ("a", "a.png", None),
@@ -153,6 +153,22 @@ def test_data_sets_are_found_in_the_order_asked_for(root, names, expected):
 def test_the_root_may_be_a_data_set_itself(root, name, picture):
     (found,) = find_datasets(root / name, [], 4).items()
     assert (found[0], [pair.name for pair in found[1]]) == (name, [picture])
+
+
+def test_a_data_set_may_be_given_by_its_own_name(root):
+    (found,) = find_datasets(root / "Set5", ["Set5"], 4).items()
+    assert (found[0], [pair.name for pair in found[1]]) == ("Set5", ["baby"])
+
+
+def test_pictures_beside_data_sets_are_not_taken_for_all_there_is(root):
+    save(root, "preview.png")
+    expected = f"the data sets Set14, Set5, mine, expected --datasets to name some of those, or {root.name} for the"
+    with pytest.raises(InputError, match=f": found pictures and {expected} pictures$"):
+        find_datasets(root, [], 4)
+    assert list(find_datasets(root, ["Set5"], 4)) == ["Set5"]
+    assert [pair.name for pair in find_datasets(root, [root.name], 4)[root.name]] == ["preview"]
+    save(root / "mine" / "LRx4", "dog.png")
+    assert list(find_datasets(root / "mine", [], 4)) == ["mine"]  # a folder of pairs is no set beside it
 
 
 def test_unknown_data_sets_are_refused(root):

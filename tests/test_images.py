@@ -100,6 +100,28 @@ def test_16_bit_gray_is_scaled(tmp_path, suffix):
     assert np.abs(found - values / 257).max() < 1
 
 
+def test_a_transparent_16_bit_gray_becomes_alpha(tmp_path):
+    values = np.array([[700, 701, 65535], [0, 700, 256]], np.uint16)
+    found = read_image(save(tmp_path / "a.png", Image.fromarray(values), transparency=700))
+    np.testing.assert_array_equal(found[:, :, 1], np.where(values == 700, 0, 255))
+    np.testing.assert_array_equal(found[:, :, 0], np.round(values / 257))
+
+
+def test_jpeg_keeps_the_colours_of_every_pixel(tmp_path):
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2, 0] = 255
+    write_image(tmp_path / "a.jpg", stripes)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - stripes).max() < 32
+
+
+def test_a_profile_of_gray_is_not_given_to_webp_which_holds_colours(tmp_path):
+    profile = bytes(16) + b"GRAY" + bytes(108)
+    for suffix, kept in ((".tif", True), (".webp", False)):
+        write_image(tmp_path / f"a{suffix}", noise(0, 6, 5), icc_profile=profile)
+        with Image.open(tmp_path / f"a{suffix}") as image:
+            assert ("icc_profile" in image.info) == kept
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_32_bit_pictures_are_refused_as_their_range_is_unknown(tmp_path, dtype):
     path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0, 300], [70000, 5]], dtype)))

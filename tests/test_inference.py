@@ -198,10 +198,12 @@ def test_tiles_share_the_overlap_asked_for(overlap):
 
 @pytest.mark.parametrize(("size", "overlap"), [(16, 9), (16, -1), (16, 40)])
 def test_other_tiles_are_refused(size, overlap):
-    with pytest.raises(InputError, match=f"^tiles: found size {size} and overlap {overlap}, expected "):
+    with pytest.raises(
+        InputError, match=f"^tile_overlap: found {overlap} with a tile_size of {size}, expected 0 to 8$"
+    ):
         upscale(Nearest(2), noise(0, 8, 8, 3), inference="tile", tile_size=size, tile_overlap=overlap)
     for size in (0, -4):
-        with pytest.raises(InputError, match=f"^tiles: found size {size}, expected at least 1$"):
+        with pytest.raises(InputError, match=f"^tile_size: found {size}, expected at least 1$"):
             upscale(Nearest(2), noise(0, 8, 8, 3), inference="tile", tile_size=size, tile_overlap=0)
 
 

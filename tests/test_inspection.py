@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from msnlan_jax import inspection, weights
+from msnlan_jax import capacity, inspection, weights
 from msnlan_jax.errors import InputError
 from msnlan_jax.torch_keys import to_torch
 from tests.samples import noise, save_workdir, tiny_config, tiny_parameters
@@ -97,6 +97,15 @@ def test_foreign_files_in_clear_lines(tmp_path, state):
     assert "1 tensors (1 I64), 3 numbers" in inspection.inspect(tmp_path / "b.safetensors")
     (tmp_path / "cut.pt").write_bytes(b"PK\x03\x04 and nothing more")
     assert any(line.startswith("cannot be read: ") for line in inspection.inspect(tmp_path / "cut.pt"))
+    (tmp_path / "short.pt").write_bytes(b"\x80\x02")  # the pre-1.6 format, cut short
+    assert any(line.startswith("cannot be read: ") for line in inspection.inspect(tmp_path / "short.pt"))
+    for header in ({"__metadata__": 3}, {"x": {"dtype": "F32", "shape": ["a"], "data_offsets": [0, 4]}}):
+        text = json.dumps(header).encode()
+        (tmp_path / "d.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+        with pytest.raises(InputError, match=r"d\.safetensors: found no checkpoint, expected PyTorch"):
+            inspection.inspect(tmp_path / "d.safetensors")
+    lines = inspection.inspect(save_pt(tmp_path / "e.pt", {"x": torch.eye(3).to_sparse()}))
+    assert "not usable as it is: key x: found a sparse or quantised tensor, expected a dense one" in lines
     (tmp_path / "c.bin").write_bytes(b"anything at all")
     with pytest.raises(InputError, match=r"c\.bin: found no checkpoint, expected PyTorch"):
         inspection.inspect(tmp_path / "c.bin")
@@ -123,6 +132,15 @@ def test_both_networks_agree_and_a_wrong_one_does_not(tmp_path, state, monkeypat
     wrong = inspection.verify(path, noise(0, 9, 8, 3))
     assert wrong.largest > 10
     assert wrong.psnr < 40
+
+
+def test_a_picture_too_large_for_pytorch_is_refused(tmp_path, state, monkeypatch):
+    path = save_pt(tmp_path / "a.pt", tensors(state))
+    monkeypatch.setattr(capacity, "free_bytes", lambda: 1e9)
+    with pytest.raises(
+        InputError, match=r"^--picture: found 120×90 pixels, whose attention takes PyTorch about 1\.[0-9]"
+    ):
+        inspection.verify(path, noise(0, 90, 120, 3))
 
 
 def test_verify_and_inspect_as_commands(invoke, tmp_path, state):

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import html.parser
 import io
 import json
@@ -52,6 +53,7 @@ def test_results_json(tmp_path, result):
         "scale": 4,
         "weights": "w.pt",
         "version": __version__,
+        "has_images": False,
         "protocol": PROTOCOL | {"inference": "chop"},
         "datasets": {
             "Set5": {
@@ -144,6 +146,44 @@ def test_lpips_is_stored_where_it_was_computed(tmp_path):
     assert found["datasets"]["Set5"]["images"]["b"]["lpips"] == 0.75
     assert "| Set5 | 2 | w.pt | 31.000 | 0.8500 | 0.5000 | 0.0 |" in report.markdown(found)
     assert '<th scope="col">LPIPS</th>' in report_page.page(found, [], [], [])
+
+
+def test_lpips_stands_wherever_scores_do(tmp_path, sample):
+    protocol = report.protocol(4, lpips=True)
+    scores = DatasetScores({"a<b": Scores(30.0, 0.9, 0.25), "b": Scores(32.0, 0.8, 0.75)})
+    others = DatasetScores({"a<b": Scores(29.0, 0.9, 0.125), "b": Scores(31.0, 0.7, 0.875)})
+    found = report.results(4, "w.pt", protocol, {"Set5": scores}, {"Set5": others})
+    report.write(tmp_path, found, samples=[sample])
+    assert "| picture | PSNR (dB) | SSIM | LPIPS |" in (tmp_path / "results.md").read_text()
+    assert "| Set5/b | 32.000 | 0.8000 | 0.7500 |" in (tmp_path / "results.md").read_text()
+    text = (tmp_path / "results.tex").read_text()
+    assert (
+        "PSNR (dB) / SSIM / LPIPS. PSNR and SSIM on Y, border of 4 left out, rounded to uint8, lpips: AlexNet" in text
+    )
+    assert (
+        r"b & 31.00 / 0.7000 / 0.8750 & \textbf{32.00} / \textbf{0.8000} / \textbf{0.7500} \\" in text
+    )  # less is better
+    assert (tmp_path / "report.html").read_text().count('<th scope="col">LPIPS</th>') == 1 + 2
+
+
+def test_scores_by_another_protocol_are_never_the_best(result):
+    wide = compared("wide", PROTOCOL | {"border": 6})  # 34.25 dB, more than ours
+    assert [row.rival for row in rows(result, [wide])[:4]] == [True, False, True, False]
+    assert r"wide & 34.25 / 0.9350 & -- / -- \\" in latex.tables(result, [wide])
+    assert r"w.pt & \textbf{34.00} / \textbf{0.9200} & -- / 1.0000 \\" in latex.tables(result, [wide])
+    page = report_page.page(result, [wide], [], [])
+    assert "<b>34.00</b>" in page
+    assert "<b>34.25</b>" not in page
+    tiled = compared("tiled", PROTOCOL | {"inference": "tile"})
+    assert rows(result, [tiled])[1].rival  # another way to run, not to score
+
+
+def test_long_tables_are_cut_where_a_page_ends(result):
+    many = DatasetScores({f"{i:03}": Scores(30.0, 0.5) for i in range(100)})
+    text = latex.tables(report.results(4, "w.pt", PROTOCOL, {"B100": many}, {}))
+    assert text.count(r"\begin{tabular}") == 1 + 3
+    assert "B100, ×4 (3 of 3)".replace("×", r"$\times$") in text
+    assert [text.count(f"{i:03} & 30.00") for i in (0, 39, 40, 99)] == [1] * 4
 
 
 def test_latex(result):
@@ -302,6 +342,11 @@ def test_figures_for_papers(tmp_path, result, sample):
             assert b"/Type3" not in data
         else:
             assert np.asarray(Image.open(io.BytesIO(data))).std() > 10
+    report.write(tmp_path, result, samples=[dataclasses.replace(sample, name="写$真$")])  # no plots this time
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "crops_Set5_写$真$.pdf",
+        "crops_Set5_写$真$.png",
+    ]
 
 
 PROBE = """<script>
@@ -316,6 +361,7 @@ addEventListener("load", () => {
   said.push(document.documentElement.scrollWidth <= innerWidth, getComputedStyle(document.body).backgroundColor);
   said.push([...document.images].every(image => image.complete && image.naturalWidth > 0));
   range.focus(); said.push(document.activeElement === range);
+  left.value = "MSNLAN"; left.dispatchEvent(new Event("change")); said.push(clip());
   document.title = JSON.stringify(said);
 });
 </script>"""
@@ -346,4 +392,5 @@ def test_the_page_in_a_browser(tmp_path, result, sample, width, dark):
         "rgb(20, 21, 22)" if dark else "rgb(252, 252, 250)",
         True,
         True,
+        "none",
     ]

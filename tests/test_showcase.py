@@ -39,7 +39,8 @@ def test_the_most_telling_pictures_are_kept_in_order():
     assert [sample.name for sample in showcase.samples] == ["b", "e"]  # asked for by name, "e" stays
     assert showcase.samples[1].crop == Crop(1, 2, 8)
     with pytest.raises(InputError, match=r"^--crop: found 30,0, expected inside a, 20×20$"):
-        Showcase(2, {"": Crop(30, 0, 8)}).add("set", "a", hr, {"x": hr}, {})
+        Showcase(2, {"": Crop(30, 0, 8)}).check("a", hr)
+    showcase.check("a", hr)  # not one that a part was asked of
 
 
 def test_crop_flags():

@@ -1,7 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 
 from msnlan_jax import strips
+from msnlan_jax.metrics import Scores
 from msnlan_jax.strips import side_by_side
 from tests.samples import noise
 
@@ -22,7 +25,7 @@ def test_the_most_improved_window_is_found(top, left):
 def test_panels_show_the_window_by_every_method():
     hr = noise(0, 200, 250, 3)
     methods = {"bicubic": 255 - hr, "MSNLAN": blurred(hr, 40, 80, 96)}
-    strip = side_by_side(hr, methods, 4)
+    strip = side_by_side(hr, methods, {"bicubic": Scores(9.5, 0.5), "MSNLAN": Scores(20.25, math.nan, 0.125)})
     assert strip.dtype == np.uint8
     # Each window is enlarged three times; the last two, MSNLAN's and the true one, are equal.
     window = hr[40:136, 80:176].repeat(3, axis=0).repeat(3, axis=1)
@@ -37,7 +40,7 @@ def test_panels_show_the_window_by_every_method():
 
 def test_the_whole_picture_is_first_with_a_frame_around_the_window():
     hr = np.full((288, 300, 3), 90, np.uint8)
-    strip = side_by_side(hr, {"a": hr - 5, "b": blurred(hr, 100, 50, 96)}, 4)
+    strip = side_by_side(hr, {"a": hr - 5, "b": blurred(hr, 100, 50, 96)}, {})
     whole = strip[:288, :300].astype(int)
     framed = np.abs(whole - 90).sum(axis=2) > 60
     rows, columns = np.nonzero(framed)
@@ -49,6 +52,6 @@ def test_the_whole_picture_is_first_with_a_frame_around_the_window():
 @pytest.mark.parametrize("size", [(1, 1), (10, 9), (9, 300), (300, 9), (96, 96), (97, 120)], ids=str)
 def test_any_size(size):
     hr = noise(0, *size, 3)
-    strip = side_by_side(hr, {"bicubic": noise(1, *size, 3), "MSNLAN": hr}, 0)
+    strip = side_by_side(hr, {"bicubic": noise(1, *size, 3), "MSNLAN": hr}, {"MSNLAN": Scores(math.inf, 1.0)})
     assert strip.shape[0] == 328
     assert strip.shape[2] == 3

@@ -15,7 +15,7 @@ from msnlan_jax.resize import imresize
 from msnlan_jax.upscale import __main__ as command
 from msnlan_jax.upscale.enlarge import Options, check_memory, enlarge, load_for_scale
 from msnlan_jax.upscale.jobs import Job, plan
-from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
+from tests.samples import Nearest, noise, save_noise, snapshot, tiny_config, tiny_parameters
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -38,14 +38,19 @@ def png16(values):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def bmp16(w, h):
+    """A BMP of 16 bits a pixel."""
+    header = struct.pack("<IiiHHIIiiII", 40, w, h, 1, 16, 0, 2 * w * h, 0, 0, 0, 0)
+    return struct.pack("<2sIHHI", b"BM", 54 + 2 * w * h, 0, 0, 54) + header + bytes(2 * w * h)
+
+
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_16_bit_colours_are_reduced_and_it_is_said(tmp_path, channels):
     values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels))
     (tmp_path / "a.png").write_bytes(png16(values))
     photo = read_photo(tmp_path / "a.png")
     assert photo.notes == ("16 bits a channel reduced to 8",)
-    expected = values[:, :, [0, 0, 0, 1]] if channels == 2 else values
-    assert np.abs(photo.pixels - expected / 257).max() < 1.01
+    assert np.abs(photo.pixels - values / 257).max() < 1.01
 
 
 def test_16_bit_gray_says_so_too(tmp_path):
@@ -53,6 +58,8 @@ def test_16_bit_gray_says_so_too(tmp_path):
     assert read_photo(tmp_path / "a.png").notes == ("16 bits a channel reduced to 8",)
     write_image(tmp_path / "b.png", noise(0, 3, 3))
     assert read_photo(tmp_path / "b.png").notes == ()
+    (tmp_path / "c.bmp").write_bytes(bmp16(4, 2))  # 5 bits a channel
+    assert read_photo(tmp_path / "c.bmp").notes == ()
 
 
 def test_the_first_of_several_frames(tmp_path):
@@ -203,13 +210,13 @@ def test_what_cannot_be_resized_within_the_memory_is_refused_before_its_folder_i
     flags = ("--weights", "bicubic", "--scale", "1000", "--memory_limit", "0.1")
     result = invoke("upscale", "a.png", "-o", "new/a.png", *flags)
     assert (result.code, (tmp_path / "new").exists()) == (2, False)
-    assert result.err.startswith("error: memory: a picture of 5000×5000 pixels needs about ")
+    assert result.err.startswith("error: a.png: memory: a result of 5000×5000 pixels needs about ")
 
 
 def test_webp_takes_more_memory():
     options = Options(memory_limit=(capacity._program_bytes(0) + 20 * 1600) / capacity.GB)
     check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".png")
-    with pytest.raises(InputError, match=r"^memory: a picture of 40×40 pixels needs about "):
+    with pytest.raises(InputError, match=r"^memory: a result of 40×40 pixels needs about "):
         check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".webp")
 
 
@@ -238,6 +245,22 @@ def test_a_folder_tree_is_kept_and_its_own_results_are_passed_over(invoke, tmp_p
     found = sorted(str(path.relative_to(tmp_path / "in/large")) for path in (tmp_path / "in/large").rglob("*.*"))
     assert found == ["a.png", "x/a.png", "x/y/b.png"]
     assert read_image(tmp_path / "in/large/x/y/b.png").shape == (4, 6)
+
+
+def test_results_in_the_folder_of_their_pictures_are_passed_over_too(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"a.png": (3, 4, 3), "x/b.png": (2, 2, 3)})
+    lines = [["in", "-o", "in"], ["in/a.png", "in/x/b.png"], ["in", "-o", "in"]]
+    for line in lines:
+        assert invoke("upscale", *line, "--weights", "bicubic", "--scale", "2").code == 0
+    again = sorted(str(path) for path in (tmp_path / "in").rglob("*.png"))
+    assert invoke("upscale", *again, "--weights", "bicubic", "--scale", "2").code == 0
+    assert sorted(snapshot(tmp_path / "in")) == ["a.png", "a_x2.png", "x/b.png", "x/b_x2.png"]
+
+
+def test_a_tiny_scale_leaves_a_pixel(invoke, tmp_path):
+    save_noise(tmp_path, {"a.png": (3, 4, 3)})
+    assert invoke("upscale", "a.png", "-o", "b.png", "--weights", "bicubic", "--scale", "1e-8").code == 0
+    assert read_image(tmp_path / "b.png").shape == (1, 1, 3)
 
 
 def test_the_folder_beside_is_named_though_pictures_lie_deeper(invoke, tmp_path):

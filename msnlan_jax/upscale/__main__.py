@@ -1,7 +1,9 @@
 """Enlarge pictures: one, several, or a folder with all that is below it."""
 
 import argparse
+import contextlib
 import math
+from collections.abc import Iterator
 
 from etils import epath
 from flax import nnx
@@ -100,7 +102,8 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
     # Before minutes are spent on what cannot be written.
     size = final_size(model, photo.pixels, scale)
     check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4), side=max(size))
-    check_memory(model, photo.pixels, scale, options, job.target.suffix)
+    with _naming(job.source):
+        check_memory(model, photo.pixels, scale, options, job.target.suffix)
     prepare_output_dir(job.target.parent, "--output")
     # Seen only where a picture takes long, and only by someone who looks.
     with tqdm(desc=job.source.name, unit="part", leave=False, delay=2, disable=None) as bar:
@@ -109,9 +112,19 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
             bar.total = total
             bar.update(done - bar.n)
 
-        enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show)
+        with _naming(job.source):
+            enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show)
     write_image(job.target, enlarged, icc_profile=photo.icc_profile)
     return photo.notes + notes
+
+
+@contextlib.contextmanager
+def _naming(source: epath.Path) -> Iterator[None]:
+    """Say of which picture an error is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def _root(flags: argparse.Namespace, jobs: list[Job]) -> epath.Path:

@@ -54,7 +54,7 @@ def final_size(model: nnx.Module, image: Picture, scale: float | None) -> tuple[
     """Return how high and wide `enlarge` makes a picture."""
     factor: float = model.scale if scale is None else scale  # type: ignore[attr-defined]
     # Rounded first: 3 · 1.1 is a little more than 3.3.
-    h, w = (math.ceil(round(side * factor, 6)) for side in image.shape[:2])
+    h, w = (max(1, math.ceil(round(side * factor, 6))) for side in image.shape[:2])
     return h, w
 
 

@@ -55,13 +55,16 @@ def plan(inputs: Sequence[epath.Path], output: epath.Path | None, scale: str, fo
         else:
             folder = path.parent if output is None else output
             jobs.append(Job(path, _target(path, folder, form, scale)))
+    # Results of an earlier run that lie beside their pictures must not be enlarged again.
+    targets = {str(absolute(job.target)) for job in jobs}
+    jobs = [job for job in jobs if str(absolute(job.source)) not in targets]
     by_target: dict[str, epath.Path] = {}
     for job in jobs:
         other = by_target.setdefault(str(job.target), job.source)
         if other != job.source:
+            hint = ", or --format same" if other.suffix.lower() != job.source.suffix.lower() else ""
             raise InputError(
-                f"{job.source.parent}: found {other.name} and {job.source.name}, which would both become "
-                f"{job.target.name}, expected different names, or --format same"
+                f"{other}: would become {job.target} as {job.source} would, expected different names{hint}"
             )
     if output is not None:
         prepare_output_dir(output, "--output")
