@@ -10,9 +10,7 @@ import pytest
 
 from msnlan_jax import command, weights
 from msnlan_jax.images import read_image, write_image
-from msnlan_jax.resize import imresize
 from msnlan_jax.torch_keys import to_torch
-from tests.conftest import Result
 from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
@@ -307,33 +305,6 @@ def test_convert_and_back(invoke, tmp_path, scale):
         np.testing.assert_array_equal(found[key].numpy(), value)
 
 
-@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 2), (5, 4, 3), (5, 4, 4)], ids=str)
-def test_upscale_a_picture(invoke, tmp_path, shape):
-    write_image(tmp_path / "a.png", noise(0, *shape))
-    for scale in (4, 3):
-        flags = [] if scale == 4 else ["--scale", "3", "--overwrite"]
-        assert invoke("upscale", "a.png", "-o", "new/b.png", *flags) == Result(0, "a.png -> new/b.png (bicubic)\n", "")
-        expected = imresize(noise(0, *shape), float(scale))
-        np.testing.assert_array_equal(read_image(tmp_path / "new" / "b.png"), expected)
-
-
-def test_upscale_a_folder(invoke, tmp_path):
-    save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "b.png": (3, 3), "c.png": (4, 4, 4)})
-    (tmp_path / "in" / "b.png").write_bytes(b"broken")
-    broken = "error: 1 of 3 pictures failed: in/b.png: broken or unreadable picture: not a picture in a known format"
-    kept = ", 2 kept that were there already (--overwrite replaces them)"
-    for written, there in ((2, ""), (0, kept)):
-        result = invoke("upscale", "in", "-o", "out", "--scale", "2")
-        assert result.code == 2
-        assert result.err.splitlines()[-1] == broken
-        assert result.out == f"{written} of 3 pictures written to out{there}\n"
-        assert sorted(snapshot(tmp_path / "out")) == ["a.png", "c.png"]
-    assert read_image(tmp_path / "out" / "a.png").shape == (10, 8, 3)
-    (tmp_path / "in" / "b.png").unlink()
-    assert invoke("upscale", "in", "-o", "out", "--scale", "3", "--overwrite").code == 0
-    assert read_image(tmp_path / "out" / "c.png").shape == (12, 12, 4)
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_other_endings(error, capsys, monkeypatch, compilation_cache):
     """Ctrl-C ends without a traceback, a bug keeps its own."""
@@ -346,14 +317,6 @@ def test_other_endings(error, capsys, monkeypatch, compilation_cache):
         command.run(main)
     if error is KeyboardInterrupt:
         assert (end.value.code, capsys.readouterr().err) == (130, "interrupted\n")
-
-
-def test_pictures_that_would_share_a_name_are_refused(invoke, tmp_path):
-    save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "a.png": (3, 3)})
-    result = invoke("upscale", "in", "-o", "out", "--scale", "2")
-    expected = "error: in/a.jpg: would become out/a.png as in/a.png would, expected different names, or --format same\n"
-    assert (result.code, result.err) == (2, expected)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_later_run_does_not_show_the_pictures_of_an_earlier_one_as_its_own(invoke, files):

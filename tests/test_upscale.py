@@ -1,4 +1,3 @@
-import io
 import struct
 import zlib
 
@@ -15,7 +14,7 @@ from msnlan_jax.resize import imresize
 from msnlan_jax.upscale import __main__ as command
 from msnlan_jax.upscale.enlarge import Options, check_memory, enlarge, load_for_scale
 from msnlan_jax.upscale.jobs import Job, plan
-from tests.samples import Nearest, noise, save_noise, snapshot, tiny_config, tiny_parameters
+from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -234,71 +233,3 @@ def test_results_beside_their_pictures(tmp_path):
     assert plan([a], folder.parent / "new", "4") == [Job(a, folder.parent / "new" / "a.png")]
     assert plan([a], folder.parent / "new" / "c.tif", "4") == [Job(a, folder.parent / "new" / "c.tif")]
     assert not (tmp_path / "in_x4").exists()
-
-
-def test_a_folder_tree_is_kept_and_its_own_results_are_passed_over(invoke, tmp_path):
-    save_noise(tmp_path / "in", {"a.png": (3, 4, 3), "x/a.bmp": (2, 2, 3), "x/y/b.tif": (2, 3), ".x/c.png": (2, 2)})
-    for kept in ("", ", 3 kept that were there already (--overwrite replaces them)"):
-        result = invoke("upscale", "in", "-o", "in/large", "--weights", "bicubic", "--scale", "2")
-        assert result.code == 0
-        assert result.out == f"{0 if kept else 3} of 3 pictures written to in/large{kept}\n"
-    found = sorted(str(path.relative_to(tmp_path / "in/large")) for path in (tmp_path / "in/large").rglob("*.*"))
-    assert found == ["a.png", "x/a.png", "x/y/b.png"]
-    assert read_image(tmp_path / "in/large/x/y/b.png").shape == (4, 6)
-
-
-def test_results_in_the_folder_of_their_pictures_are_passed_over_too(invoke, tmp_path):
-    save_noise(tmp_path / "in", {"a.png": (3, 4, 3), "x/b.png": (2, 2, 3)})
-    lines = [["in", "-o", "in"], ["in/a.png", "in/x/b.png"], ["in", "-o", "in"]]
-    for line in lines:
-        assert invoke("upscale", *line, "--weights", "bicubic", "--scale", "2").code == 0
-    again = sorted(str(path) for path in (tmp_path / "in").rglob("*.png"))
-    assert invoke("upscale", *again, "--weights", "bicubic", "--scale", "2").code == 0
-    assert sorted(snapshot(tmp_path / "in")) == ["a.png", "a_x2.png", "x/b.png", "x/b_x2.png"]
-
-
-def test_a_tiny_scale_leaves_a_pixel(invoke, tmp_path):
-    save_noise(tmp_path, {"a.png": (3, 4, 3)})
-    assert invoke("upscale", "a.png", "-o", "b.png", "--weights", "bicubic", "--scale", "1e-8").code == 0
-    assert read_image(tmp_path / "b.png").shape == (1, 1, 3)
-
-
-def test_the_folder_beside_is_named_though_pictures_lie_deeper(invoke, tmp_path):
-    save_noise(tmp_path / "in", {"x/y/b.png": (2, 3), "x/z.png": (2, 3)})
-    result = invoke("upscale", "in", "--weights", "bicubic", "--scale", "2")
-    assert (result.code, result.out) == (0, "2 of 2 pictures written to in_x2\n")
-    assert (tmp_path / "in_x2" / "x" / "y" / "b.png").exists()
-
-
-def test_one_file_of_each_kind(invoke, tmp_path):
-    """Written in its own format, twice as large, with its profile and its orientation."""
-    gray, colour = noise(0, 8, 6), noise(1, 8, 6, 3)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(colour).save(tmp_path / "turned.jpg", exif=exif, icc_profile=SRGB, quality=95)
-    Image.fromarray(colour).quantize(20).save(tmp_path / "palette.png", transparency=3)
-    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.tif")
-    Image.fromarray(colour).convert("CMYK").save(tmp_path / "inks.tiff")
-    Image.fromarray(gray).save(tmp_path / "gray.bmp")
-    Image.fromarray(noise(2, 8, 6, 4)).save(tmp_path / "alpha.webp", lossless=True)
-    names = ["turned.jpg", "palette.png", "deep.tif", "inks.tiff", "gray.bmp", "alpha.webp"]
-    result = invoke("upscale", *names, "--weights", "bicubic", "--scale", "2", "--format", "same")
-    assert result.code == 0
-    assert result.out.splitlines() == [
-        "deep.tif: 16 bits a channel reduced to 8",
-        "6 of 6 pictures written beside their originals",
-    ]
-    shapes = {name: read_photo(tmp_path / name.replace(".", "_x2.")).pixels.shape for name in names}
-    assert shapes == {
-        "turned.jpg": (12, 16, 3),
-        "palette.png": (16, 12, 4),
-        "deep.tif": (16, 12),
-        "inks.tiff": (16, 12, 3),
-        "gray.bmp": (16, 12),
-        "alpha.webp": (16, 12, 4),
-    }
-    turned = read_photo(tmp_path / "turned_x2.jpg")
-    assert turned.icc_profile == SRGB
-    with Image.open(io.BytesIO((tmp_path / "turned_x2.jpg").read_bytes())) as stored:
-        assert 0x0112 not in stored.getexif()
-    np.testing.assert_array_equal(read_image(tmp_path / "deep_x2.tif"), imresize(gray, 2.0))
