@@ -97,7 +97,7 @@ def limits(points: Sequence[Point]) -> tuple[float, float, float, float]:
 
 def svg(plot: Plot, width: int = 520, height: int = 340) -> str:
     """Return the plot as an inline SVG; colours come from the page's style."""
-    left, right, top, bottom = 58, 14, 14, 52
+    left, right, top, bottom = 66, 14, 14, 52
     x_low, x_high, y_low, y_high = limits(plot.points)
 
     def x(cost: float) -> float:
