@@ -114,13 +114,13 @@ def score_network(
         baseline = DatasetScores()
         result = DatasetScores()
 
-        def add(name: str, lr: RGBPicture, hr: RGBPicture, sr: ScoredPicture) -> None:
+        def add(name: str, lr: RGBPicture, hr: RGBPicture, sr: ScoredPicture, ours: Scores) -> None:
             start = time.perf_counter()
             plain = bicubic(lr)
             baseline.seconds += time.perf_counter() - start  # noqa: B023 - called within this turn of the loop
             baseline.images[name] = protocol.score(plain, hr, protocol.cut)  # noqa: B023
             pictures = {BICUBIC: _uint8(plain)} | ({} if method == BICUBIC else {method: _uint8(sr)})
-            scores = {BICUBIC: baseline.images[name], method: protocol.score(sr, hr, protocol.cut)}  # noqa: B023
+            scores = {BICUBIC: baseline.images[name], method: ours}  # noqa: B023
             _show(showcase, dataset, name, hr, pictures, scores, compared)  # noqa: B023
             _save(save_to, dataset, name, hr, pictures, scores, protocol.scale)  # noqa: B023
             if found:
@@ -153,8 +153,8 @@ def score_pictures(
     """
     baseline = DatasetScores()
 
-    def add(name: str, hr: RGBPicture, sr: RGBPicture) -> None:
-        pictures, scores = {method: sr}, {method: protocol.score(sr, hr, protocol.cut)}
+    def add(name: str, hr: RGBPicture, sr: RGBPicture, ours: Scores) -> None:
+        pictures, scores = {method: sr}, {method: ours}
         if all(side % protocol.scale == 0 for side in hr.shape[:2]):
             start = time.perf_counter()
             plain = imresize(imresize(hr, 1 / protocol.scale), float(protocol.scale))

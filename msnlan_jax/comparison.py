@@ -105,7 +105,8 @@ def _read(path: epath.Path) -> dict[str, Any]:
         result = json.loads(data)
         for dataset in result["datasets"].values():
             numbers = [dataset, *dataset["images"].values()]
-            if not all(isinstance(row[key], int | float | None) for row in numbers for key in ("psnr", "ssim")):
+            scores = [value for row in numbers for value in (row["psnr"], row["ssim"], row.get("lpips"))]
+            if not all(isinstance(value, int | float | None) for value in scores):
                 raise TypeError("a score is no number")
         if not isinstance(result.setdefault("protocol", {}), dict):
             raise TypeError("the protocol is no object")

@@ -9,13 +9,13 @@ from etils import epath
 from tqdm import tqdm
 
 from msnlan_jax import metrics
-from msnlan_jax.errors import InputError
+from msnlan_jax.errors import InputError, naming
 from msnlan_jax.images import RGBPicture, list_images, read_rgb
 from msnlan_jax.metrics import ScoredPicture, Scores
 from msnlan_jax.pairs import Pair, crop_to, read_pair
 
 Upscale = Callable[[RGBPicture], ScoredPicture]
-OnPicture = Callable[[str, RGBPicture, RGBPicture, ScoredPicture], None]
+OnPicture = Callable[[str, RGBPicture, RGBPicture, ScoredPicture, Scores], None]
 Score = Callable[[ScoredPicture, RGBPicture, int], Scores]
 
 
@@ -90,7 +90,7 @@ def evaluate(
         scale: up-scaling factor.
         border: pixels left out on every side; by default the scale.
         score: how a picture is scored, given SR, HR and border.
-        on_picture: called with name, LR, HR and SR picture as each is done.
+        on_picture: called with name, LR, HR and SR picture and scores as each is done.
         title: what the progress bar is called; without one there is no bar.
 
     Raises:
@@ -103,14 +103,13 @@ def evaluate(
         for pair in bar:
             lr, hr = read_pair(pair, scale)
             start = time.perf_counter()
-            try:
+            with naming(pair.lr or pair.hr):
                 sr = upscale(lr)
-            except InputError as error:
-                raise InputError(f"{pair.lr or pair.hr}: {error}") from None
             result.seconds += time.perf_counter() - start
-            _add(result, pair.name, sr, hr, scale if border is None else border, str(pair.hr), score)
+            with naming(pair.hr):
+                scores = result.images[pair.name] = score(sr, hr, scale if border is None else border)
             if on_picture is not None:
-                on_picture(pair.name, lr, hr, sr)
+                on_picture(pair.name, lr, hr, sr, scores)
             bar.set_postfix_str(f"{result.psnr:.3f} dB")
     return result
 
@@ -123,7 +122,7 @@ def score_folder(
     border: int | None = None,
     score: Score = metrics.score,
     check: Callable[[str, RGBPicture], None] | None = None,
-    on_picture: Callable[[str, RGBPicture, RGBPicture], None] | None = None,
+    on_picture: Callable[[str, RGBPicture, RGBPicture, Scores], None] | None = None,
 ) -> DatasetScores:
     """Score pictures made by any method: for each HR picture, `<name>.*`, `<name>x4*` or `<name>_*` in `sr_dir`.
 
@@ -134,7 +133,7 @@ def score_folder(
         border: pixels left out on every side; by default the scale.
         score: how a picture is scored, given SR, HR and border.
         check: called with name and HR picture of all before any is scored, to refuse what else will not do.
-        on_picture: called with name, HR and SR picture as each is done.
+        on_picture: called with name, HR and SR picture and scores as each is done.
 
     Raises:
         FileNotFoundError: when a folder, or the picture of one name, is missing.
@@ -156,9 +155,10 @@ def score_folder(
     result = DatasetScores()
     for path in tqdm(hr_files, desc="scoring", unit="picture"):
         sr, hr = read(path)
-        _add(result, path.stem, sr, hr, scale if border is None else border, str(path), score)
+        with naming(path):
+            scores = result.images[path.stem] = score(sr, hr, scale if border is None else border)
         if on_picture is not None:
-            on_picture(path.stem, hr, sr)
+            on_picture(path.stem, hr, sr, scores)
     return result
 
 
@@ -179,15 +179,6 @@ def _match(hr: epath.Path, stems: Sequence[str], sr_files: Sequence[epath.Path],
         names = ", ".join(path.name for path in matches)
         raise InputError(f"{folder}: found {names}, expected one picture for {hr}")
     return matches[0]
-
-
-def _add(
-    result: DatasetScores, name: str, sr: ScoredPicture, hr: RGBPicture, border: int, source: str, score: Score
-) -> None:
-    try:
-        result.images[name] = score(sr, hr, border)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
 
 
 def _pictures(folder: epath.PathLike) -> list[epath.Path]:

@@ -49,12 +49,18 @@ def validate(
     for name, pairs in sets.items():
 
         def look(
-            picture: str, lr: RGBPicture, hr: RGBPicture, sr: RGBPicture, name: str = name, first: str = pairs[0].name
+            picture: str,
+            lr: RGBPicture,
+            hr: RGBPicture,
+            sr: RGBPicture,
+            ours: Scores,
+            name: str = name,
+            first: str = pairs[0].name,
         ) -> None:
             if picture == first:
-                methods = {"bicubic": inference.upscale(Bicubic(scale), lr), "MSNLAN": sr}
-                scores = {method: metrics.score(image, hr, scale) for method, image in methods.items()}
-                strips[f"{name}/{picture}"] = side_by_side(hr, methods, scores)
+                plain = inference.upscale(Bicubic(scale), lr)
+                scores = {"bicubic": metrics.score(plain, hr, scale), "MSNLAN": ours}
+                strips[f"{name}/{picture}"] = side_by_side(hr, {"bicubic": plain, "MSNLAN": sr}, scores)
             if stop_requested():
                 raise Interrupted
 

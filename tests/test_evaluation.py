@@ -30,12 +30,13 @@ def test_a_data_set_scores_the_mean_of_its_pictures(pairs):
     seen = []
     found = evaluate(nearest, pairs, 2, on_picture=lambda *args: seen.append(args))
     expected = {}
-    for pair, (name, lr, hr, sr) in zip(pairs, seen, strict=True):
+    for pair, (name, lr, hr, sr, scores) in zip(pairs, seen, strict=True):
         read = read_pair(pair, 2)
         np.testing.assert_array_equal(lr, read[0])
         np.testing.assert_array_equal(hr, read[1])
         np.testing.assert_array_equal(sr, nearest(lr))
         expected[name] = metrics.score(sr, hr, 2)
+        assert scores is found.images[name]
     assert list(expected) == ["a", "b", "c"]
     assert math.isnan(found.images["a"].ssim)
     assert [scores.psnr for scores in found.images.values()] == [scores.psnr for scores in expected.values()]
@@ -76,7 +77,7 @@ def test_every_picture_is_checked(pairs, tmp_path):
 def test_a_folder_scores_what_its_pictures_score(pairs, tmp_path):
     model, names = Bicubic(2), {"a": "a.png", "b": "b_swin.png", "c": "cx2.tif"}
 
-    def save(name, lr, hr, sr):
+    def save(name, lr, hr, sr, scores):
         write_image(tmp_path / "SR" / names[name], sr)
 
     expected = evaluate(lambda lr: upscale(model, lr), pairs, 2, on_picture=save)

@@ -70,7 +70,9 @@ def test_results_to_compare_with(tmp_path):
     for values in (["x"], ["=a"], ["x="], [f"x={tmp_path}", f"x={tmp_path}"]):
         with pytest.raises(InputError, match=r"^--compare: found .*, expected NAME=results\.json, each name once$"):
             read_compared(values, 2)
-    for text in ("{", "[]", '{"scale": 2}', '{"scale": 2, "datasets": {"s": {"psnr": "x", "ssim": 1, "images": {}}}}'):
+    scores = ('{"psnr": "x", "ssim": 1, "images": {}}', '{"psnr": 1, "ssim": 1, "lpips": "x", "images": {}}')
+    texts = ["{", "[]", '{"scale": 2}', '{"scale": 2, "datasets": {}, "protocol": null}']
+    for text in texts + [f'{{"scale": 2, "datasets": {{"s": {of_set}}}}}' for of_set in scores]:
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(InputError, match=r"bad\.json: not a results\.json of eval\.py: "):
             read_compared([f"x={tmp_path / 'bad.json'}"], 2)

@@ -1,16 +1,14 @@
 """Enlarge pictures: one, several, or a folder with all that is below it."""
 
 import argparse
-import contextlib
 import math
-from collections.abc import Iterator
 
 from etils import epath
 from flax import nnx
 from tqdm import tqdm
 
 from msnlan_jax import capacity, command
-from msnlan_jax.errors import InputError
+from msnlan_jax.errors import InputError, naming
 from msnlan_jax.files import prepare_output_dir
 from msnlan_jax.images import check_suffix, read_photo, write_image
 from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, check_options
@@ -102,7 +100,7 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
     # Before minutes are spent on what cannot be written.
     size = final_size(model, photo.pixels, scale)
     check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4), side=max(size))
-    with _naming(job.source):
+    with naming(job.source):
         check_memory(model, photo.pixels, scale, options, job.target.suffix)
     prepare_output_dir(job.target.parent, "--output")
     # Seen only where a picture takes long, and only by someone who looks.
@@ -112,19 +110,10 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
             bar.total = total
             bar.update(done - bar.n)
 
-        with _naming(job.source):
+        with naming(job.source):
             enlarged, notes = enlarge(model, photo.pixels, scale, options, None if bar.disable else show)
     write_image(job.target, enlarged, icc_profile=photo.icc_profile)
     return photo.notes + notes
-
-
-@contextlib.contextmanager
-def _naming(source: epath.Path) -> Iterator[None]:
-    """Say of which picture an error is."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
 
 
 def _root(flags: argparse.Namespace, jobs: list[Job]) -> epath.Path:
