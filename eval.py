@@ -15,6 +15,7 @@ from msnlan_jax import (
     comparison,
     evaluation,
     inference,
+    machine,
     metrics,
     programs,
     report,
@@ -131,7 +132,7 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     if flags.memory_limit is not None:
         options["memory_limit"] = flags.memory_limit
     save_to = output if flags.save_images else None
-    run = options | {"memory_limit": capacity.limit_gb(flags.memory_limit)}
+    run = options | {"memory_limit": machine.limit_gb(flags.memory_limit)}
     outcome = benchmark.score_network(model, method, datasets, protocol, options=run, save_to=save_to, **common)
     result = report.results(
         scale,

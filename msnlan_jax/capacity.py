@@ -3,25 +3,20 @@
 import argparse
 import dataclasses
 import math
-import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 from flax import nnx
 
 from msnlan_jax.complexity import multiply_adds
 from msnlan_jax.errors import InputError
+from msnlan_jax.machine import GB, count_cores, limit_bytes
 from msnlan_jax.model import KERNEL_SIZES, MSNLAN, MSNLANConfig
 from msnlan_jax.patch_attention import limit_scores, smallest_block, working_bytes
 from msnlan_jax.programs import CHOP_ARRAYS, ArraySize, chop_levels, largest_array
 from msnlan_jax.streaming import split_rows
 from msnlan_jax.tiling import TILE_BATCH
 
-GB = 10**9
-# Of the memory that is free, so much is taken if nobody says.
-_SHARE = 0.8
 # Python and JAX, and compiling each residual block, in the memory of a machine without accelerator.
 _PROGRAM_BYTES = {"cpu": (0.45 * GB, 0.005 * GB)}
 # Bytes an output pixel, from peak resident memory at 1500×1000 to 6000×4000 LR pixels, ×4 and ×2: the uint8 result 3,
@@ -37,11 +32,6 @@ _FEATURE_MAPS, _TAIL_MAPS = 64, 4
 # float32, filters and exponentials included. For accelerators it is a guess: a tenth of a large GPU's float32.
 _CORE_RATE, _ACCELERATOR_RATE = 40e9, 3e12
 _LONG_HOURS = 1.0
-# Where a container's bound is, what it has taken of it, and the name of what could be given back: versions 2 and 1.
-_CGROUPS = (
-    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,20 +185,6 @@ def estimate_seconds(config: MSNLANConfig, h: int, w: int) -> float:
     return (multiply_adds(config, h, w).convolutions + attention) / rate
 
 
-def limit_bytes(memory_limit: float | None) -> float:
-    """Return how much memory may be taken; if nobody says, most of the accelerator's, or of what is free."""
-    if memory_limit is not None:
-        return memory_limit * GB
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return _SHARE * (stats.get("bytes_limit") or free_bytes())
-
-
-def limit_gb(memory_limit: float | None) -> float:
-    """Return `limit_bytes` in GB, for a command to ask once: what its pictures leave with the C library would count as
-    taken, and how a picture is run is not to depend on those before."""
-    return limit_bytes(memory_limit) / GB
-
-
 def check_resizing(before: int, after: int, limit: float, h: int, w: int, suffix: str = "") -> None:
     """Refuse to resize and write a picture, h×w at the end, that does not fit into `limit` bytes.
 
@@ -266,29 +242,6 @@ def _gigabytes(text: str) -> float | None:
     if limit is not None and not 0 < limit < math.inf:
         raise argparse.ArgumentTypeError(f"found {text}, expected a positive number of GB")
     return limit
-
-
-def count_cores() -> int:
-    """Return how many cores this process may use, as far as the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def free_bytes(root: Path = Path("/")) -> int:
-    """Memory that can be had without swapping, within the bounds of a container."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    if (available := _number(root / "proc/meminfo", r"^MemAvailable: *(\d+) kB")) is not None:
-        found.append(available * 1024)
-    for folder, bound, used, cached in _CGROUPS:
-        most, taken = (_number(root / folder / name, r"^(\d+)") for name in (bound, used))
-        if most is not None and taken is not None:
-            # Files read once are given up when memory is short.
-            found.append(most - taken + (_number(root / folder / "memory.stat", rf"^{cached} (\d+)") or 0))
-    return max(0, min(found))
-
-
-def _number(path: Path, pattern: str) -> int | None:
-    match = re.search(pattern, path.read_text(), re.MULTILINE) if path.exists() else None
-    return int(match[1]) if match else None
 
 
 def _too_large(needed: float, limit: float, h: int, w: int) -> InputError:

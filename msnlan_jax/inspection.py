@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from etils import epath
 
-from msnlan_jax import capacity, checkpoints, files, parameters, torch_files, torch_keys, weights
+from msnlan_jax import checkpoints, files, machine, parameters, torch_files, torch_keys, weights
+from msnlan_jax.compilation import compiler_options
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import predict
-from msnlan_jax.metrics import ScoredPicture
+from msnlan_jax.images import RGBPicture
 from msnlan_jax.model import MSNLANConfig, count_parameters
 
 _SHOWN = 8
@@ -36,7 +37,7 @@ class Entry(NamedTuple):
     dtype: str
 
 
-def verify(source: epath.PathLike, picture: ScoredPicture) -> Difference:
+def verify(source: epath.PathLike, picture: RGBPicture) -> Difference:
     """Run the weights in this package and in the PyTorch reference, both in float32, and compare the outputs.
 
     Args:
@@ -55,11 +56,11 @@ def verify(source: epath.PathLike, picture: ScoredPicture) -> Difference:
         raise InputError("--verify: needs PyTorch: pip install -e '.[torch]'") from None
     config, values = weights.read_weights(source)
     h, w = picture.shape[:2]
-    needed, free = torch_reference.MSNLAN.estimate_bytes(config, h, w), capacity.free_bytes()
+    needed, free = torch_reference.MSNLAN.estimate_bytes(config, h, w), machine.free_bytes()
     if needed > free:
         raise InputError(
-            f"--picture: found {w}×{h} pixels, whose attention takes PyTorch about {needed / capacity.GB:.1f} GB, "
-            f"expected a smaller one: {free / capacity.GB:.1f} GB are free"
+            f"--picture: found {w}×{h} pixels, whose attention takes PyTorch about {needed / machine.GB:.1f} GB, "
+            f"expected a smaller one: {free / machine.GB:.1f} GB are free"
         )
     network = torch_reference.MSNLAN(config)
     state = torch_keys.to_torch(config, values)
@@ -67,7 +68,9 @@ def verify(source: epath.PathLike, picture: ScoredPicture) -> Difference:
     lr = picture.astype(np.float32)
     with torch.no_grad():
         theirs = network(torch.from_numpy(lr.transpose(2, 0, 1)[None].copy()))[0].numpy().transpose(1, 2, 0)
-    difference = np.abs(predict(parameters.to_model(config, values), lr) - theirs).astype(np.float64)
+    graph, _ = parameters.abstract_parameters(config)
+    run = jax.jit(lambda values, x: parameters.merge(graph, values)(x), compiler_options=compiler_options())  # type: ignore[operator]
+    difference = np.abs(np.asarray(run(values, lr[None])[0]) - theirs).astype(np.float64)
     square = float(np.mean(np.square(difference)))
     psnr = 10 * math.log10(255**2 / square) if square > 0 else math.inf
     relative = float(np.linalg.norm(difference) / np.linalg.norm(theirs))
@@ -200,7 +203,7 @@ def _sizes(config: MSNLANConfig) -> str:
     return f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}, {count:,} parameters"
 
 
-def built_in_picture() -> ScoredPicture:
+def built_in_picture() -> RGBPicture:
     """Return a part of a photo inside scikit-image's wheel, to verify with where no picture is given."""
     from skimage import data
 

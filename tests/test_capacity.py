@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from etils import epath
 
-from msnlan_jax import benchmark, capacity, inference, latex, parameters, programs, report, report_page, streaming
+from msnlan_jax import (
+    benchmark,
+    capacity,
+    inference,
+    latex,
+    machine,
+    parameters,
+    programs,
+    report,
+    report_page,
+    streaming,
+)
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict, upscale
 from msnlan_jax.model import MSNLANConfig
@@ -17,7 +28,7 @@ from msnlan_jax.showcase import Showcase
 from tests.helpers import FORWARD, picture, relative_l2
 from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
-GB = capacity.GB
+GB = machine.GB
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +148,10 @@ def test_most_of_the_accelerators_memory_is_taken(monkeypatch):
         def memory_stats(self):
             return {"bytes_limit": 1000}
 
-    assert capacity.free_bytes() > 0
-    assert capacity.limit_bytes(2.5) == 2.5 * GB
+    assert machine.free_bytes() > 0
+    assert machine.limit_bytes(2.5) == 2.5 * GB
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-    assert capacity.limit_bytes(None) == 800
+    assert machine.limit_bytes(None) == 800
 
 
 def test_the_estimate_of_a_large_output_is_that_of_the_picture_and_a_strip():
@@ -210,13 +221,13 @@ def test_free_memory_is_what_a_container_leaves(tmp_path, folder, names):
     bound, used, cached = names
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/meminfo").write_text("MemTotal:  900 kB\nMemAvailable:  700 kB\n")
-    assert capacity.free_bytes(tmp_path) == 700 * 1024
+    assert machine.free_bytes(tmp_path) == 700 * 1024
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / used).write_text("400000\n")
     (tmp_path / folder / "memory.stat").write_text(f"anon 1\nin{cached} 7\n{cached} 50000\n")
     for text, expected in (("max\n", 700 * 1024), ("600000\n", 250_000), ("300000\n", 0)):
         (tmp_path / folder / bound).write_text(text)
-        assert capacity.free_bytes(tmp_path) == expected
+        assert machine.free_bytes(tmp_path) == expected
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, math.nan])

@@ -1,11 +1,12 @@
 import json
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from msnlan_jax import capacity, inspection, weights
+from msnlan_jax import inspection, machine, parameters, weights
 from msnlan_jax.errors import InputError
 from msnlan_jax.torch_keys import to_torch
 from tests.samples import noise, save_workdir, tiny_config, tiny_parameters
@@ -128,7 +129,7 @@ def test_both_networks_agree_and_a_wrong_one_does_not(tmp_path, state, monkeypat
     found = inspection.verify(path, noise(0, 9, 8, 3))
     assert 0 <= found.mean <= found.largest < 1e-2
     assert found.psnr > 90
-    monkeypatch.setattr(inspection, "predict", lambda model, lr: np.zeros((18, 16, 3), np.float32))
+    monkeypatch.setattr(parameters, "merge", lambda graph, values: lambda x: jnp.zeros((1, 18, 16, 3)))
     wrong = inspection.verify(path, noise(0, 9, 8, 3))
     assert wrong.largest > 10
     assert wrong.psnr < 40
@@ -136,7 +137,7 @@ def test_both_networks_agree_and_a_wrong_one_does_not(tmp_path, state, monkeypat
 
 def test_a_picture_too_large_for_pytorch_is_refused(tmp_path, state, monkeypatch):
     path = save_pt(tmp_path / "a.pt", tensors(state))
-    monkeypatch.setattr(capacity, "free_bytes", lambda: 1e9)
+    monkeypatch.setattr(machine, "free_bytes", lambda: 1e9)
     with pytest.raises(
         InputError, match=r"^--picture: found 120×90 pixels, whose attention takes PyTorch about 1\.[0-9]"
     ):

@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 from PIL import Image, ImageCms
 
-from msnlan_jax import bundled, capacity, inference, parameters, weights
+from msnlan_jax import bundled, capacity, inference, machine, parameters, weights
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.errors import InputError
 from msnlan_jax.images import read_image, read_photo, write_image
@@ -213,7 +213,7 @@ def test_what_cannot_be_resized_within_the_memory_is_refused_before_its_folder_i
 
 
 def test_webp_takes_more_memory():
-    options = Options(memory_limit=(capacity._program_bytes(0) + 20 * 1600) / capacity.GB)
+    options = Options(memory_limit=(capacity._program_bytes(0) + 20 * 1600) / machine.GB)
     check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".png")
     with pytest.raises(InputError, match=r"^memory: a result of 40×40 pixels needs about "):
         check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".webp")

@@ -7,7 +7,7 @@ from etils import epath
 from flax import nnx
 from tqdm import tqdm
 
-from msnlan_jax import capacity, command
+from msnlan_jax import capacity, command, machine
 from msnlan_jax.errors import InputError, naming
 from msnlan_jax.files import prepare_output_dir
 from msnlan_jax.images import check_suffix, read_photo, write_image
@@ -61,7 +61,7 @@ def main() -> None:
     model, name = load_for_scale(flags.weights, flags.scale)
     scale = model.scale if flags.scale is None else flags.scale  # type: ignore[attr-defined]
     jobs = plan(flags.input, flags.output, f"{scale:g}", flags.format)
-    limit = capacity.limit_gb(flags.memory_limit)
+    limit = machine.limit_gb(flags.memory_limit)
     options = Options(flags.inference, flags.self_ensemble, flags.tile_size, flags.tile_overlap, limit)
     if len(jobs) == 1 and not any(path.is_dir() for path in flags.input):
         (job,) = jobs

@@ -5,7 +5,7 @@ import math
 
 from flax import nnx
 
-from msnlan_jax import bundled, capacity
+from msnlan_jax import bundled, capacity, machine
 from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.images import Picture
 from msnlan_jax.inference import TILE_OVERLAP, TILE_SIZE, Progress, upscale
@@ -75,7 +75,7 @@ def check_memory(model: nnx.Module, image: Picture, scale: float | None, options
     own = 1 if isinstance(model, Bicubic) else model.scale  # type: ignore[attr-defined]
     h, w = final_size(model, image, scale)
     before = math.prod(image.shape[:2]) * own**2
-    capacity.check_resizing(before, h * w, capacity.limit_bytes(options.memory_limit), h, w, suffix)
+    capacity.check_resizing(before, h * w, machine.limit_bytes(options.memory_limit), h, w, suffix)
 
 
 def enlarge(
