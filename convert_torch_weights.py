@@ -2,10 +2,11 @@
 
 import argparse
 
-from msnlan_jax import command, inspection, weights
-from msnlan_jax.images import read_rgb
-from msnlan_jax.model import DTYPES, count_parameters
-from msnlan_jax.parameters import abstract_model
+from msnlan_jax import weights
+from msnlan_jax.network import DTYPES, abstract_model, count_parameters
+from msnlan_jax.pictures import read_rgb
+from msnlan_jax.runtime import command
+from msnlan_jax.weights import inspection
 
 
 def parse_flags() -> argparse.Namespace:

@@ -7,25 +7,14 @@ from typing import Any
 from etils import epath
 
 from data import folders, photos
-from msnlan_jax import (
-    benchmark,
-    bundled,
-    capacity,
-    command,
-    comparison,
-    evaluation,
-    inference,
-    machine,
-    metrics,
-    programs,
-    report,
-)
-from msnlan_jax.files import absolute, prepare_output_dir
-from msnlan_jax.images import list_images
-from msnlan_jax.model import MSNLAN
-from msnlan_jax.perceptual import load_lpips
-from msnlan_jax.showcase import Showcase, parse_crops
-from msnlan_jax.weights import WEIGHTS_HELP, load_model
+from msnlan_jax import inference, report
+from msnlan_jax.inference import capacity, programs
+from msnlan_jax.network import MSNLAN
+from msnlan_jax.pictures import list_images
+from msnlan_jax.report import Showcase, benchmark, comparison, parse_crops
+from msnlan_jax.runtime import absolute, command, machine, prepare_output_dir
+from msnlan_jax.scoring import evaluation, load_lpips, metrics
+from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
 
 _Prepared = tuple[benchmark.Protocol, dict[str, Any]]
 

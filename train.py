@@ -10,9 +10,11 @@ from ml_collections import ConfigDict, config_flags
 
 from data import sources
 from data.loaders import make_loader
-from msnlan_jax import command, distributed, evaluation, files, training, training_config, warm_start
+from msnlan_jax import training
 from msnlan_jax.errors import InputError
-from msnlan_jax.workdir import claim_workdir
+from msnlan_jax.runtime import command, distributed, files
+from msnlan_jax.scoring import evaluation
+from msnlan_jax.weights import claim_workdir, read_start
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, such as configs/x4.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and logs; a run in it is continued.")
@@ -27,7 +29,7 @@ def main() -> None:
     """Train as the flags say."""
     config, workdir = parse_flags()
     distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    training_config.check_config(config, jax.device_count())
+    training.check_config(config, jax.device_count())
     validation_sets = sources.validation_sets(config)
     for pairs in validation_sets.values():
         evaluation.check_pairs(pairs, config.scale)
@@ -43,8 +45,8 @@ def prepare_workdir(config: ConfigDict, workdir: str) -> list[str]:
     """Make the folder, or check that the run in it is this one; return what has changed since it began."""
     if config.init_from and not (epath.Path(workdir) / "config.json").exists():
         # Weights that do not fit are refused before there is a run, which the command put right would have to continue.
-        model = training_config.model_config(config)
-        warm_start.read_start(config.init_from, model, {}, new_tail=config.init_new_tail)
+        model = training.model_config(config)
+        read_start(config.init_from, model, {}, new_tail=config.init_new_tail)
     files.prepare_output_dir(workdir, "--workdir")
     return claim_workdir(workdir, config.to_dict())
 

@@ -17,9 +17,8 @@ from flax import nnx
 
 from benchmarks import measure, torch_way
 from benchmarks.hlo import traced_flops
-from msnlan_jax import command, parameters, torch_reference
-from msnlan_jax.layers import Compute
-from msnlan_jax.model import KERNEL_SIZES, NonLocalBranch
+from msnlan_jax.network import KERNEL_SIZES, Compute, NonLocalBranch, parameters, torch_reference
+from msnlan_jax.runtime import command
 
 COLUMNS = ("k", "pass", "way", "ms", "× PyTorch", "MiB", "GFLOP/picture", "compile s")
 PASSES = ("forward", "gradient")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import measure
-from msnlan_jax import command
+from msnlan_jax.runtime import command
 
 KINDS = (("bfloat16", "default"), ("float32", "default"), ("float32", "highest"))
 

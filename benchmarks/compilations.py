@@ -12,7 +12,10 @@ from typing import Any
 
 from benchmarks import measure
 from data import folders
-from msnlan_jax import command, evaluation, inference, programs
+from msnlan_jax import inference
+from msnlan_jax.inference import programs
+from msnlan_jax.runtime import command
+from msnlan_jax.scoring import evaluation
 from msnlan_jax.weights import load_model
 
 WAYS = SHARED, EXACT = "shared", "one for every shape"

@@ -30,7 +30,7 @@ from configs import x4
 from data.loaders import make_loader
 from data.prepare import prepare
 from data.sources import open_pictures, training_pairs
-from msnlan_jax import command
+from msnlan_jax.runtime import command
 
 BATCHES = 200
 SPEEDS = ("pairs/s", "pairs per CPU second")

@@ -17,10 +17,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from msnlan_jax import command
-from msnlan_jax.capacity import count_cores
-from msnlan_jax.compilation import compiler_options
 from msnlan_jax.errors import InputError
+from msnlan_jax.runtime import command, compiler_options, count_cores
 
 RESULTS = Path("benchmarks/results")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "libtpu")

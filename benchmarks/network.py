@@ -26,11 +26,10 @@ from ml_collections import ConfigDict
 from benchmarks import measure, torch_way
 from benchmarks.hlo import traced_flops
 from benchmarks.loader import Cut
-from msnlan_jax import command, parameters, torch_reference
 from msnlan_jax.errors import InputError
-from msnlan_jax.model import MSNLAN
-from msnlan_jax.train_step import init_state, make_step
-from msnlan_jax.training_config import model_config
+from msnlan_jax.network import MSNLAN, parameters, torch_reference
+from msnlan_jax.runtime import command
+from msnlan_jax.training import init_state, make_step, model_config
 
 COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s", "MiB", "first s")
 

@@ -34,11 +34,11 @@ from ml_collections import ConfigDict
 
 from benchmarks import hlo, measure
 from benchmarks.loader import Cut
-from msnlan_jax import command, model, parameters
 from msnlan_jax.errors import InputError
-from msnlan_jax.patch_attention import patch_attention
-from msnlan_jax.train_step import init_state, make_step
-from msnlan_jax.training_config import check_config, model_config
+from msnlan_jax.network import model, parameters
+from msnlan_jax.network.attention import patch_attention
+from msnlan_jax.runtime import command
+from msnlan_jax.training import check_config, init_state, make_step, model_config
 
 SCOPES = {"attention": model.MSNLAB, "residual groups": model.ResidualGroup}
 NETWORK = "head, tail and joins"

@@ -17,11 +17,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from benchmarks import measure
-from msnlan_jax import command
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict
-from msnlan_jax.model import MSNLAN
-from msnlan_jax.training_config import model_config
+from msnlan_jax.network import MSNLAN
+from msnlan_jax.runtime import command
+from msnlan_jax.training import model_config
 
 COLUMNS = ("size", "mode", "s", "first s", "× chop", "peak MiB", "one score matrix, MiB")
 

@@ -6,9 +6,9 @@ import threading
 import numpy as np
 from etils import epath
 
-from msnlan_jax import files
 from msnlan_jax.errors import InputError
-from msnlan_jax.images import RGBPicture, read_rgb
+from msnlan_jax.pictures import RGBPicture, read_rgb
+from msnlan_jax.runtime import files
 
 SUFFIX = ".npy"
 # NumPy parses headers with `ast`, which fails at random in threads that run side by side (Python 3.11, issue 106905).

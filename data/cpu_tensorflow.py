@@ -1,7 +1,7 @@
 """TensorFlow as the input pipeline uses it: quiet, and on CPU only."""
 
-from msnlan_jax import command
 from msnlan_jax.errors import InputError
+from msnlan_jax.runtime import command
 
 command.quiet_tensorflow()
 try:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from etils import epath
 
 from data.arrays import SUFFIX
-from msnlan_jax import files
 from msnlan_jax.errors import InputError
-from msnlan_jax.images import IMAGE_SUFFIXES, list_images
-from msnlan_jax.pairs import Pair
+from msnlan_jax.pictures import IMAGE_SUFFIXES, Pair, list_images
+from msnlan_jax.runtime import files
 
 # Folders of pairs, which are passed over among photos: LR pictures would be trained on as if they were HR ones.
 _OF_PAIRS = re.compile(r"(?i)(^|[^a-z])(lr|hr|gt|sr)(x\d|[^a-z]|$)|^(LRbicx|GTmod)")

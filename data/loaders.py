@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.train_step import Loader
+from msnlan_jax.training import Loader
 
 LOADERS = ("tfdata", "memory")
 

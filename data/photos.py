@@ -7,7 +7,7 @@ import skimage
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.pairs import Pair
+from msnlan_jax.pictures import Pair
 
 TRAINING = ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 HELD_OUT = ("astronaut.png",)

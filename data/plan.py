@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from msnlan_jax.images import RGBPicture
+from msnlan_jax.pictures import RGBPicture
 
 Patches = UInt8[np.ndarray, "_b _h _w 3"]
 

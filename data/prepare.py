@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from data.arrays import SUFFIX, write_picture
 from data.folders import find_pairs
-from msnlan_jax import command, files
 from msnlan_jax.errors import InputError
-from msnlan_jax.images import RGBPicture, read_rgb
-from msnlan_jax.pairs import Pair, read_pair
+from msnlan_jax.pictures import Pair, RGBPicture, read_pair, read_rgb
+from msnlan_jax.runtime import command, files
 
 Target = tuple[epath.Path, RGBPicture]
 

@@ -9,8 +9,7 @@ from ml_collections import ConfigDict
 from data import folders, photos
 from data.arrays import open_picture
 from msnlan_jax.errors import InputError
-from msnlan_jax.images import RGBPicture
-from msnlan_jax.pairs import Pair, read_pair
+from msnlan_jax.pictures import Pair, RGBPicture, read_pair
 
 SOURCES = ("photos", "folder", "div2k")
 Pictures = list[tuple[RGBPicture, RGBPicture]]

@@ -13,9 +13,9 @@ from etils import epath
 
 from data.cpu_tensorflow import tfds
 from data.folders import find_datasets, find_pairs
-from msnlan_jax import command
 from msnlan_jax.errors import InputError
-from msnlan_jax.pairs import Pair, read_pair
+from msnlan_jax.pictures import Pair, read_pair
+from msnlan_jax.runtime import command
 
 
 @dataclasses.dataclass(eq=False)

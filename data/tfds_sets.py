@@ -4,8 +4,7 @@ from etils import epath
 
 from data.cpu_tensorflow import tfds
 from msnlan_jax.errors import InputError
-from msnlan_jax.images import RGBPicture
-from msnlan_jax.pairs import crop_to
+from msnlan_jax.pictures import RGBPicture, crop_to
 
 
 def read_set(folder: epath.PathLike, scale: int, split: str = "train") -> list[tuple[RGBPicture, RGBPicture]]:

@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.model import MSNLAN, MSNLANConfig, count_parameters
+from msnlan_jax.network import MSNLAN, MSNLANConfig, count_parameters
 from msnlan_jax.upscale import upscale
 from msnlan_jax.weights import load_model
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from etils import epath
 from flax import nnx
 
-from msnlan_jax import bundled, command, files, parameters
 from msnlan_jax.errors import InputError
-from msnlan_jax.model import KERNEL_SIZES, MSNLAN
-from msnlan_jax.weights import WEIGHTS_HELP, load_model
+from msnlan_jax.network import KERNEL_SIZES, MSNLAN, parameters
+from msnlan_jax.runtime import command, files
+from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 MIN_SIDE = max(KERNEL_SIZES) // 2 + 1

@@ -60,7 +60,7 @@ def _no_bundled_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     # Not at the top: the package is to be imported after the type checks are switched on.
     from etils import epath
 
-    from msnlan_jax import bundled
+    from msnlan_jax.weights import bundled
 
     monkeypatch.setattr(bundled, "_FOLDER", epath.Path(__file__).parent / "none")
 
@@ -87,7 +87,7 @@ def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
     # Not at the top: the package is to be imported after the type checks are switched on.
     from absl import flags
 
-    from msnlan_jax import command
+    from msnlan_jax.runtime import command
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command sets its own; to be put back

@@ -10,10 +10,11 @@ import pytest
 from flax import nnx
 from jax.typing import ArrayLike
 
-from msnlan_jax import hybrid, inference, score_matrix, streaming, torch_keys
-from msnlan_jax import patch_attention as operator
-from msnlan_jax.model import MSNLANConfig
-from msnlan_jax.parameters import Parameters, abstract_parameters, merge
+from msnlan_jax.inference import upscaling as inference
+from msnlan_jax.network.attention import hybrid, operator, score_matrix, streaming
+from msnlan_jax.network.model import MSNLANConfig
+from msnlan_jax.network.parameters import Parameters, abstract_parameters, merge
+from msnlan_jax.weights import torch_keys
 
 FORWARD, GRADIENT = 1e-5, 1e-4
 
@@ -141,7 +142,7 @@ def torch_network(config: MSNLANConfig):
     In float32 its gradients through a steep softmax are no more accurate than ours.
     """
     torch = pytest.importorskip("torch")
-    from msnlan_jax import torch_reference
+    from msnlan_jax.network import torch_reference
 
     torch.set_num_threads(1)  # on cores that are busy otherwise, PyTorch's threads wait for each other
     torch.manual_seed(0)

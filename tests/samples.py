@@ -10,11 +10,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from configs import base
-from msnlan_jax import parameters
-from msnlan_jax.checkpoints import Checkpoints
-from msnlan_jax.images import write_image
-from msnlan_jax.model import MSNLANConfig
-from msnlan_jax.workdir import claim_workdir
+from msnlan_jax.network import parameters
+from msnlan_jax.network.model import MSNLANConfig
+from msnlan_jax.pictures.images import write_image
+from msnlan_jax.weights.checkpoints import Checkpoints
+from msnlan_jax.weights.workdir import claim_workdir
 
 SIZES = {"n_feats": 16, "n_groups": 2, "n_blocks": 1}
 

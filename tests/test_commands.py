@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msnlan_jax import command, weights
-from msnlan_jax.images import read_image, write_image
-from msnlan_jax.torch_keys import to_torch
+from msnlan_jax import weights
+from msnlan_jax.pictures.images import read_image, write_image
+from msnlan_jax.runtime import command
+from msnlan_jax.weights.torch_keys import to_torch
 from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections

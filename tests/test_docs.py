@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from msnlan_jax import weights
-from msnlan_jax.images import write_image
+from msnlan_jax.pictures.images import write_image
 from tests.samples import noise, tiny_config, tiny_parameters
 
 ROOT = Path(__file__).parents[1]

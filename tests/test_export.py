@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from msnlan_jax import weights
-from msnlan_jax.bicubic import Bicubic
 from msnlan_jax.errors import InputError
 from msnlan_jax.export import export, main
+from msnlan_jax.pictures.bicubic import Bicubic
 from tests.helpers import relative_l2
 from tests.samples import noise, tiny_config, tiny_parameters
 

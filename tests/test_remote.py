@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from data import folders, prepare, sources
-from msnlan_jax import checkpoints, distributed, files
 from msnlan_jax.errors import InputError
-from msnlan_jax.metrics_log import MetricsLog
-from msnlan_jax.tensorboard import Events
-from msnlan_jax.workdir import claim_workdir
+from msnlan_jax.runtime import distributed, files
+from msnlan_jax.training.metrics_log import MetricsLog
+from msnlan_jax.training.tensorboard import Events
+from msnlan_jax.weights import checkpoints
+from msnlan_jax.weights.workdir import claim_workdir
 from tests import object_store
 from tests.samples import experiment, save_noise, snapshot
 

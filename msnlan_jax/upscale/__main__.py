@@ -7,11 +7,10 @@ from etils import epath
 from flax import nnx
 from tqdm import tqdm
 
-from msnlan_jax import capacity, command, machine
 from msnlan_jax.errors import InputError, naming
-from msnlan_jax.files import prepare_output_dir
-from msnlan_jax.images import check_suffix, read_photo, write_image
-from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, check_options
+from msnlan_jax.inference import INFERENCE_MODES, TILE_OVERLAP, TILE_SIZE, capacity, check_options
+from msnlan_jax.pictures import check_suffix, read_photo, write_image
+from msnlan_jax.runtime import command, machine, prepare_output_dir
 from msnlan_jax.upscale.enlarge import Options, check_memory, enlarge, final_size, load_for_scale
 from msnlan_jax.upscale.jobs import FORMATS, Job, plan
 from msnlan_jax.weights import WEIGHTS_HELP

@@ -5,12 +5,10 @@ import math
 
 from flax import nnx
 
-from msnlan_jax import bundled, capacity, machine
-from msnlan_jax.bicubic import Bicubic
-from msnlan_jax.images import Picture
-from msnlan_jax.inference import TILE_OVERLAP, TILE_SIZE, Progress, upscale
-from msnlan_jax.resize import imresize
-from msnlan_jax.weights import load_model
+from msnlan_jax.inference import TILE_OVERLAP, TILE_SIZE, Progress, capacity, upscale
+from msnlan_jax.pictures import Bicubic, Picture, imresize
+from msnlan_jax.runtime import machine
+from msnlan_jax.weights import bundled, load_model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.files import absolute, prepare_output_dir
-from msnlan_jax.images import IMAGE_SUFFIXES, check_suffix
+from msnlan_jax.pictures import IMAGE_SUFFIXES, check_suffix
+from msnlan_jax.runtime import absolute, prepare_output_dir
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "same")
 

@@ -1,0 +1,149 @@
+"""How a picture is cut, run and put together again: whole, by the released chop, or by regular blended tiles.
+
+Each way is a generator of the finished parts of the output, so that in tiles a large picture is never held in float32.
+All take the compiled network, the LR picture 0..255, the network's scale, and `count`, which is called with how many
+tiles have been run since; sizes are LR pixels.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from msnlan_jax.inference.programs import Forward, chop_levels
+
+# Tiles in a batch; the chop has four by its geometry.
+TILE_BATCH = 4
+
+Image = Float[np.ndarray, "_h _w 3"]
+# Pixels 0..255 of a picture to enlarge, uint8 or float.
+Pixels = Num[np.ndarray, "_h _w 3"]
+# Rows and columns of the output, and what goes there.
+Part = tuple[slice, slice, Image]
+Count = Callable[[int], None]
+
+
+def whole(forward: Forward, lr: Pixels, scale: int, count: Count) -> Iterator[Part]:
+    """Run a picture at once: one part, `[sH,sW,3]`, neither clipped nor rounded."""
+    h, w = lr.shape[:2]
+    result = forward(lr[None].astype(np.float32))[0]
+    count(1)
+    yield slice(0, h * scale), slice(0, w * scale), result
+
+
+def chop(forward: Forward, lr: Pixels, scale: int, count: Count) -> Iterator[Part]:
+    """Cut into four overlapping corners, and those again until they are small; stitch at the halves.
+
+    Source: SPEC.md §5, the released geometry.
+    """
+    h, w = lr.shape[:2]
+    if not (levels := chop_levels(h, w, scale)):
+        yield from whole(forward, lr, scale, count)
+        return
+    # Rows and columns are cut equally often, each without regard to the other.
+    cuts = list(itertools.product(*(_halve(sides, scale) for sides in zip((h, w), *levels, strict=True))))
+    corners = [(row.start, column.start) for row, column in cuts]
+    for (row, column), output in zip(cuts, _run(forward, lr, corners, levels[-1], count), strict=True):
+        rows, columns = ((cut.first - cut.start * scale, cut.last - cut.start * scale) for cut in (row, column))
+        yield slice(row.first, row.last), slice(column.first, column.last), output[slice(*rows), slice(*columns)]
+
+
+def count_chop(h: int, w: int, scale: int) -> int:
+    """Return in how many tiles the chop runs a picture of h×w LR pixels."""
+    return 4 ** len(chop_levels(h, w, scale))
+
+
+def tile(forward: Forward, lr: Pixels, scale: int, count: Count, size: int, overlap: int) -> Iterator[Part]:
+    """Cover with equal tiles (one compilation), blended linearly where they overlap.
+
+    Only the rows of the output that are being blended are held: as the next row of tiles begins, those above it are
+    finished.
+
+    Args:
+        forward: the compiled network.
+        lr: the picture.
+        scale: the network's.
+        count: told of tiles that have been run.
+        size: side of a tile.
+        overlap: what neighbouring tiles share at least.
+
+    Source: our own; the paper's numbers are made by `chop`.
+    """
+    h, w = lr.shape[:2]
+    tile_h, tile_w = min(size, h), min(size, w)
+    corners = list(itertools.product(_starts(h, tile_h, overlap), _starts(w, tile_w, overlap)))
+    total = np.zeros((tile_h * scale, w * scale, 3), np.float32)
+    weight = np.zeros((tile_h * scale, w * scale, 1), np.float32)
+    ramp_h, ramp_w = (_ramp(side * scale, overlap * scale) for side in (tile_h, tile_w))
+    blend = (ramp_h[:, None] * ramp_w)[:, :, None]
+    top = 0
+    for (y, x), output in zip(corners, _run(forward, lr, corners, (tile_h, tile_w), count), strict=True):
+        if y > top:
+            done = (y - top) * scale
+            yield slice(top * scale, y * scale), slice(0, w * scale), total[:done] / weight[:done]
+            for rows in (total, weight):
+                rows[:-done] = rows[done:]
+                rows[-done:] = 0
+            top = y
+        columns = slice(x * scale, (x + tile_w) * scale)
+        total[:, columns] += blend * output
+        weight[:, columns] += blend
+    yield slice(top * scale, h * scale), slice(0, w * scale), total / weight
+
+
+def count_tiles(h: int, w: int, size: int, overlap: int) -> int:
+    """Return in how many tiles a picture of h×w LR pixels is run."""
+    return len(_starts(h, min(size, h), overlap)) * len(_starts(w, min(size, w), overlap))
+
+
+def _run(
+    forward: Forward, lr: Pixels, corners: Sequence[tuple[int, int]], size: tuple[int, int], count: Count
+) -> Iterator[Image]:
+    """Yield the outputs of tiles of one size, run in batches of one size."""
+    batch_size = min(TILE_BATCH, len(corners))
+    for first in range(0, len(corners), batch_size):
+        chunk = corners[first : first + batch_size]
+        padded = [*chunk, *[chunk[-1]] * (batch_size - len(chunk))]
+        batch = np.stack([lr[y : y + size[0], x : x + size[1]] for y, x in padded]).astype(np.float32)
+        yield from forward(batch)[: len(chunk)]
+        count(len(chunk))
+
+
+class _Cut(NamedTuple):
+    """A tile along one axis: its first LR pixel, and which output pixels come from it."""
+
+    start: int
+    first: int
+    last: int
+
+
+def _halve(sides: Sequence[int], scale: int) -> list[_Cut]:
+    """Cut an axis in two again and again.
+
+    Args:
+        sides: the length, that of its two overlapping tiles, that of the two in each of these, and so on.
+        scale: of the output.
+    """
+    length, *inner = sides
+    if not inner:
+        return [_Cut(0, 0, length * scale)]
+    middle, found = length // 2 * scale, []
+    for start, first, last in ((0, 0, middle), (length - inner[0], middle, length * scale)):
+        for cut in _halve(inner, scale):
+            begin = max(first, cut.first + start * scale)
+            end = max(begin, min(last, cut.last + start * scale))
+            found.append(_Cut(start + cut.start, begin, end))
+    return found
+
+
+def _starts(length: int, size: int, overlap: int) -> list[int]:
+    """Where tiles begin: evenly stepped, the last one flush with the end."""
+    return sorted({min(start, length - size) for start in range(0, max(1, length - overlap), max(1, size - overlap))})
+
+
+def _ramp(size: int, overlap: int) -> Float[np.ndarray, " size"]:
+    """Weights across a tile: 1 inside, falling linearly towards both ends over the overlap, never 0."""
+    distance = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
+    return np.minimum(1.0, distance / max(overlap, 0.5)).astype(np.float32)

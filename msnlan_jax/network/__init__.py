@@ -1,0 +1,48 @@
+"""The paper: the network, its parameters, and what it costs.
+
+`torch_reference` is the same network in PyTorch, which it imports; tests and benchmarks compare with it.
+"""
+
+from msnlan_jax.network import parameters
+from msnlan_jax.network.complexity import (
+    multiply_adds,
+)
+from msnlan_jax.network.layers import (
+    Compute,
+)
+from msnlan_jax.network.model import (
+    DTYPES,
+    KERNEL_SIZES,
+    MSNLAN,
+    RGB_MEAN,
+    MSNLANConfig,
+    NonLocalBranch,
+    count_parameters,
+    shuffle_factors,
+)
+from msnlan_jax.network.parameters import (
+    Parameters,
+    abstract_model,
+    abstract_parameters,
+    check_arrays,
+    to_model,
+)
+
+__all__ = [
+    "DTYPES",
+    "KERNEL_SIZES",
+    "MSNLAN",
+    "RGB_MEAN",
+    "Compute",
+    "MSNLANConfig",
+    "NonLocalBranch",
+    "Parameters",
+    "abstract_model",
+    "abstract_parameters",
+    "check_arrays",
+    "count_parameters",
+    "multiply_adds",
+    "parameters",
+    "shuffle_factors",
+    "to_model",
+]

@@ -1,0 +1,31 @@
+"""The patch-based non-local attention operator, in exact forms behind one signature."""
+
+from msnlan_jax.network.attention.operator import (
+    FORMS,
+    NORM_FLOOR,
+    TEMPERATURE,
+    count_bands,
+    inside,
+    limit_scores,
+    patch_attention,
+    smallest_block,
+    working_bytes,
+)
+from msnlan_jax.network.attention.streaming import (
+    listening,
+    split_rows,
+)
+
+__all__ = [
+    "FORMS",
+    "NORM_FLOOR",
+    "TEMPERATURE",
+    "count_bands",
+    "inside",
+    "limit_scores",
+    "listening",
+    "patch_attention",
+    "smallest_block",
+    "split_rows",
+    "working_bytes",
+]

@@ -1,0 +1,167 @@
+"""Patch attention for matrix units: patches unfolded into the inner dimension of products, or rows box-filtered.
+
+On accelerators the arithmetic that unfolding repeats can be cheaper than passes over the L×L' matrix, L = HW queries
+and L' = H'W' keys. Scores are one product with the inner dimension k²·d, because D_k (SPEC.md §1) would have to pass
+over them in float32. Everywhere else the columns of patches are unfolded, and D_k's half along rows filters the
+matrix, in the inputs' dtype: once forward, three times in the gradient. The gradient is written out, and what is kept
+for it is the matrix of exponentials.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from msnlan_jax.network.attention.score_matrix import SMALLEST_WEIGHT
+
+Residuals = tuple[Array, ...]
+
+
+def hybrid(
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
+) -> Float[Array, "b h w c"]:
+    """Attend, one image at a time: TPU compilers run out of fast memory on more. Arguments as in `patch_attention`."""
+    return jax.lax.map(lambda image: _attend(*image, k, precision), (query, key, value, gain, bias, presence))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+def _attend(
+    query: Float[Array, "h w d"],
+    key: Float[Array, "hk wk d"],
+    value: Float[Array, "hk wk c"],
+    gain: Float[Array, "hk wk"],
+    bias: Float[Array, "hk wk"],
+    presence: Float[Array, "h w"],
+    k: int,
+    precision: str,
+) -> Float[Array, "h w c"]:
+    """Attend within one image; float32 result. The L×L' matrix is stored in the dtype of the inputs."""
+    return _forward(query, key, value, gain, bias, presence, k, precision)[0]
+
+
+def _forward(
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
+) -> tuple[Array, Residuals]:
+    with jax.default_matmul_precision(precision):
+        return _outputs(query, key, value, gain, bias, presence, k)
+
+
+def _backward(k: int, precision: str, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
+    # Gradients are traced when the caller's precision is no longer in force.
+    with jax.default_matmul_precision(precision):
+        return _gradients(k, residuals, cotangent)
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _outputs(
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
+) -> tuple[Array, Residuals]:
+    (h, w), wk, dtype = query.shape[:2], key.shape[1], query.dtype
+    key_patches = (_unfold(_flat(key), wk, k) * gain.ravel()).astype(dtype)
+    scores = _dot(_unfold(_flat(query), w, k), key_patches, (0, 0)) + bias.ravel()
+    largest = jnp.max(scores, axis=1, keepdims=True)
+    exponentials = jnp.exp(scores - largest).astype(dtype)
+    # A product with ones, because a reduction would be a second pass that computes the exponentials again.
+    total = _dot(exponentials, jnp.ones((scores.shape[1], 8), dtype), (1, 0))[:, :1]
+    share = presence.reshape(-1, 1) / total
+    weights = _box_rows(exponentials, w, wk, k, row_scale=share)
+    pasted = _dot(_unfold_columns(_flat(value), wk, k), weights, (1, 1), dtype)
+    return _picture(_fold_columns(pasted, w, k), h), (query, key, value, gain, bias, exponentials, largest, share)
+
+
+def _gradients(k: int, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
+    query, key, value, gain, bias, exponentials, largest, share = residuals
+    (h, w), (hk, wk), dtype = query.shape[:2], key.shape[:2], query.dtype
+    kept = exponentials.astype(jnp.float32)
+    d_pasted = _unfold_columns(_flat(cotangent.astype(dtype)), w, k)
+    boxed = _box_rows(exponentials, w, wk, k, row_scale=share)
+    d_value = _fold_columns(_dot(d_pasted, boxed, (1, 0), dtype), wk, k)
+    d_boxed = _dot(d_pasted, _unfold_columns(_flat(value), wk, k), (0, 0), dtype)
+    d_weights = _box_rows(d_boxed, w, wk, k).astype(jnp.float32)
+    weights = kept * share
+    mean = jnp.sum(weights * d_weights, axis=1, keepdims=True)
+    d_scores = weights * (d_weights - mean)
+    # Scores, as their exponentials tell; where these have vanished, so has the gradient.
+    scores = jnp.log(jnp.maximum(kept, SMALLEST_WEIGHT)) + largest - bias.ravel()
+    d_gain = jnp.sum(d_scores * scores, axis=0) / gain.ravel()
+    d_products = _box_rows((d_scores * gain.ravel()).astype(dtype), w, wk, k)
+    d_query = _fold_columns(_dot(_unfold_columns(_flat(key), wk, k), d_products, (1, 1), dtype), w, k)
+    d_key = _fold_columns(_dot(_unfold_columns(_flat(query), w, k), d_products, (1, 0), dtype), wk, k)
+    d_bias, d_presence = jnp.zeros((hk, wk)), jnp.zeros((h, w))
+    return (
+        _picture(d_query, h).astype(dtype),
+        _picture(d_key, hk).astype(dtype),
+        _picture(d_value, hk).astype(value.dtype),
+        d_gain.reshape(hk, wk),
+        d_bias,
+        d_presence,
+    )
+
+
+def _dot(a: Array, b: Array, axes: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Array:
+    product = jax.lax.dot_general(a, b, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=jnp.float32)
+    return product.astype(dtype)
+
+
+def _flat(x: Float[Array, "h w c"]) -> Float[Array, "c hw"]:
+    """Features first, pixels in a row: where every shift of a picture is one of the row, and features are stacked."""
+    return x.reshape(-1, x.shape[2]).T
+
+
+def _picture(x: Float[Array, "c hw"], h: int) -> Float[Array, "h w c"]:
+    return x.T.reshape(h, -1, x.shape[0])
+
+
+def _shift(x: Float[Array, "c n"], d: int) -> Float[Array, "c n"]:
+    """`x[:, i + d]` at i, zero beyond the ends."""
+    n = x.shape[1]
+    return jnp.pad(x, ((0, 0), (max(-d, 0), max(d, 0))))[:, max(d, 0) : max(d, 0) + n]
+
+
+def _windows(x: Float[Array, "c n"], k: int, step: int) -> list[Float[Array, "c n"]]:
+    """The row at k offsets, `step` apart and centred, zero beyond the ends. Padded once: compilers for TPUs would copy
+    every piece that had a padding of its own."""
+    n, reach = x.shape[1], k // 2 * step
+    padded = jnp.pad(x, ((0, 0), (reach, reach)))
+    return [padded[:, o * step : o * step + n] for o in range(k)]
+
+
+def _within(x: Float[Array, "c hw"], w: int, dx: int) -> Float[Array, "c hw"]:
+    """Zero where the pixel dx to the right would be in another row."""
+    column = jnp.arange(x.shape[1]) % w + dx
+    return jnp.where((column >= 0) & (column < w), x, 0)
+
+
+def _unfold_columns(x: Float[Array, "c hw"], w: int, k: int) -> Float[Array, "kc hw"]:
+    """Stack the k zero-padded neighbours along dx, of a picture w wide."""
+    return jnp.concatenate([_within(window, w, o - k // 2) for o, window in enumerate(_windows(x, k, 1))])
+
+
+def _unfold(x: Float[Array, "c hw"], w: int, k: int) -> Float[Array, "kkc hw"]:
+    """Stack all zero-padded k×k neighbours."""
+    return jnp.concatenate(_windows(_unfold_columns(x, w, k), k, w))
+
+
+def _fold_columns(x: Float[Array, "kc hw"], w: int, k: int) -> Float[Array, "c hw"]:
+    """Add every one of k horizontal neighbours where it belongs: the transpose of `_unfold_columns`, in float32."""
+    parts = jnp.split(x.astype(jnp.float32), k)
+    return functools.reduce(jnp.add, (_shift(_within(part, w, o - k // 2), k // 2 - o) for o, part in enumerate(parts)))
+
+
+def _box_rows(
+    x: Float[Array, "l lk"], w: int, wk: int, k: int, row_scale: Float[Array, "l 1"] | None = None
+) -> Float[Array, "l lk"]:
+    """Sum along dy of the diagonal box, of `x · row_scale`; in a flat matrix a row of pixels is a shift."""
+    r, (n, nk) = k // 2, x.shape
+    padded = jnp.pad(x, ((r * w, r * w), (r * wk, r * wk)))
+    scale = None if row_scale is None else jnp.pad(row_scale, ((r * w, r * w), (0, 0)))
+
+    def shifted(o: int) -> Array:
+        part = padded[o * w : o * w + n, o * wk : o * wk + nk].astype(jnp.float32)
+        return part if scale is None else part * scale[o * w : o * w + n]
+
+    return functools.reduce(jnp.add, map(shifted, range(k))).astype(x.dtype)

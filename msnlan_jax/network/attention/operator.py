@@ -1,0 +1,178 @@
+"""The patch-based non-local attention operator, in four exact forms behind one signature (SPEC.md §1, Branch k).
+
+With P(i,j) = ⟨q_i, r_j⟩ and D_k the diagonal box filter (D_k P)(i,j) = Σ_{d in k×k} P(i+d, j+d), patch scores are
+D_k P and pasting overlapping value patches is D_k again, so that
+
+    out = D_k( softmax( λ · D_k(q rᵀ) / n ) ) · v
+
+which needs k² fewer multiplications than unfolding patches. `_unfold` below is the definition, kept as the reference;
+the fast forms are in `score_matrix` (for CPU) and `hybrid` (for accelerators), which hold one image's whole score
+matrix, and in `streaming`, which holds a part of it at a time.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.network.attention import hybrid, score_matrix, streaming
+
+TEMPERATURE = 10.0
+NORM_FLOOR = 1e-4
+FORMS = ("auto", "unfold", "box", "hybrid", "streamed")
+# Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many
+# at a time.
+SCORE_BYTES = 256 * 2**20
+# Matrices as large as the scores that are alive at once; XLA for CPU says 5 (whole) to 8 (in bands).
+_SCORE_MATRICES = 8
+
+
+def patch_attention(
+    query: Float[Array, "b h w d"],
+    key: Float[Array, "b hk wk d"],
+    value: Float[Array, "b hk wk c"],
+    kernel_size: int,
+    *,
+    size: Int[Array, "b 2"] | None = None,
+    form: str = "auto",
+    precision: str = "highest",
+    score_bytes: int | None = None,
+    report_bands: bool = False,
+) -> Float[Array, "b h w c"]:
+    """Attend from every k×k patch of `query` to all k×k patches of `key`, pasting the k×k patches of `value`.
+
+    Patches have stride 1 and are zero-padded at the borders of their grid. Scores are cosine-like: the key patch is
+    normalised (norm at least 1e-4), the query patch is not; temperature 10; softmax over all key positions, always in
+    float32. Overlapping pasted patches add up and are not divided by k².
+
+    Args:
+        query: on the output's grid.
+        key: on a grid of its own, which may differ in size from the query's.
+        value: on the key's grid.
+        kernel_size: patch side k, odd.
+        size: height and width of the true part of each query grid, the rest being padding; the key grid's true part
+            is larger by what its whole grid is larger. Features beyond the true parts must be zero.
+        form: "unfold" (reference); "box" and "hybrid", which hold one image's score matrix, for CPU and for
+            accelerators; "streamed", which never does; or "auto" to choose among the last three by size and backend.
+        precision: JAX matmul precision.
+        score_bytes: how large a score matrix may be before "auto" streams it, and how large a part of it "streamed"
+            holds; None for SCORE_BYTES.
+        report_bands: tell `streaming.listening` of every band that "streamed" has done.
+
+    Returns:
+        float32, one vector per query position.
+
+    Raises:
+        InputError: on an even kernel size or an unknown form.
+
+    Source: SPEC.md §1; the paper's non-local attention branch.
+    """
+    if kernel_size % 2 != 1:
+        raise InputError(f"kernel_size: found {kernel_size}, expected an odd number")
+    if form == "auto":
+        (h, w), (hk, wk) = query.shape[1:3], key.shape[1:3]
+        form = choose_form(h, w, hk, wk, score_bytes)
+    implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": hybrid.hybrid}
+    implementations["streamed"] = functools.partial(
+        streaming.streamed, score_bytes=limit_scores(score_bytes), report=report_bands
+    )
+    if form not in implementations:
+        raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
+    gain, bias, presence = _scaling(query, key, kernel_size, size)
+    return implementations[form](query, key, value, gain, bias, presence, kernel_size, precision)
+
+
+def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None) -> str:
+    """Return the form that `auto` takes for grids of these sizes."""
+    if 4 * h * w * hk * wk > limit_scores(score_bytes):
+        return "streamed"
+    return "box" if jax.default_backend() == "cpu" else "hybrid"
+
+
+def limit_scores(score_bytes: int | None) -> int:
+    """Return how large scores may be at once."""
+    return SCORE_BYTES if score_bytes is None else score_bytes
+
+
+def count_bands(h: int, w: int, kernel_size: int, *, form: str = "auto", score_bytes: int | None = None) -> int:
+    """Return in how many bands a picture of h×w positions is streamed; 0 where its score matrix is held whole."""
+    hk, wk = h + kernel_size - 3, w + kernel_size - 3
+    if (choose_form(h, w, hk, wk, score_bytes) if form == "auto" else form) != "streamed":
+        return 0
+    return math.ceil(h / streaming.split_rows(h, w, hk, wk, limit_scores(score_bytes))[0])
+
+
+def working_bytes(h: int, w: int, kernel_size: int, score_bytes: int | None = None) -> int:
+    """Estimate the memory of scores for a picture of h×w positions: several matrices, or parts of one."""
+    hk, wk = h + kernel_size - 3, w + kernel_size - 3
+    if choose_form(h, w, hk, wk, score_bytes) != "streamed":
+        return _SCORE_MATRICES * 4 * h * w * hk * wk
+    return _SCORE_MATRICES * 4 * w * wk * math.prod(streaming.split_rows(h, w, hk, wk, limit_scores(score_bytes)))
+
+
+def smallest_block(w: int, kernel_size: int) -> int:
+    """Return the bytes of scores of one row of w queries against one row of keys, below which nothing is cut."""
+    return 4 * w * (w + kernel_size - 3)
+
+
+def _scaling(
+    query: Array, key: Array, k: int, size: Array | None
+) -> tuple[Float[Array, "b hk wk"], Float[Array, "b hk wk"], Float[Array, "b h w"]]:
+    """Return what scores are multiplied by (λ over the norm of every key patch) and what is added, and which queries
+    are there."""
+    squares = jnp.sum(jnp.square(key.astype(jnp.float32)), axis=-1)
+    sums = jax.lax.reduce_window(squares, 0.0, jax.lax.add, (1, k, k), (1, 1, 1), "SAME")
+    gain = TEMPERATURE / jnp.sqrt(jnp.maximum(sums, NORM_FLOOR**2))
+    if size is None:
+        return gain, jnp.zeros_like(gain), jnp.ones(query.shape[:3], jnp.float32)
+    margin = jnp.array([key.shape[axis] - query.shape[axis] for axis in (1, 2)])
+    bias = jnp.where(inside(key.shape, size + margin), 0.0, score_matrix.NOWHERE)
+    return gain, bias, inside(query.shape, size).astype(jnp.float32)
+
+
+def inside(shape: tuple[int, ...], size: Int[Array, "b 2"]) -> Array:
+    """Return which positions of a `[B,H,W,…]` grid lie within each image's height and width, `[B,H,W]` booleans."""
+    rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
+    return (rows < size[:, :1, None]) & (columns < size[:, 1:, None])
+
+
+def _patches(x: Float[Array, "h w c"], k: int) -> Float[Array, "h w kk c"]:
+    """All zero-padded k×k patches, offsets in row-major order."""
+    r = k // 2
+    h, w = x.shape[:2]
+    padded = jnp.pad(x, ((r, r), (r, r), (0, 0)))
+    return jnp.stack([padded[dy : dy + h, dx : dx + w] for dy in range(k) for dx in range(k)], axis=2)
+
+
+def _unfold(
+    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
+) -> Float[Array, "b h w c"]:
+    """Compute the definition, patch by patch, one image at a time: k² times the memory and arithmetic of `box`."""
+    r = k // 2
+
+    def attend(
+        query: Float[Array, "h w d"],
+        key: Float[Array, "hk wk d"],
+        value: Float[Array, "hk wk c"],
+        gain: Float[Array, "hk wk"],
+        bias: Float[Array, "hk wk"],
+        presence: Float[Array, "h w"],
+    ) -> Float[Array, "h w c"]:
+        h, w = query.shape[:2]
+        query_patches, key_patches = (_patches(x.astype(jnp.float32), k) for x in (query, key))
+        scores = jnp.einsum("hwkd,xykd->hwxy", query_patches, key_patches)
+        weights = jax.nn.softmax(scores * gain + bias, axis=(2, 3)) * presence[:, :, None, None]
+        pasted = jnp.einsum("hwxy,xykc->hwkc", weights, _patches(value.astype(jnp.float32), k))
+        # The query at p − d pastes its offset d onto p.
+        padded = jnp.pad(pasted, ((r, r), (r, r), (0, 0), (0, 0)))
+        shifts = [(2 * r - dy, 2 * r - dx) for dy in range(k) for dx in range(k)]
+        return sum(
+            (padded[y : y + h, x : x + w, n] for n, (y, x) in enumerate(shifts)), start=jnp.zeros_like(pasted[:, :, 0])
+        )
+
+    images = (query, key, value, gain, bias, presence)
+    with jax.default_matmul_precision(precision):
+        return jax.lax.map(lambda image: jax.checkpoint(attend)(*image), images)

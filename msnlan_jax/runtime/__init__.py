@@ -1,0 +1,32 @@
+"""This process and its machine: files, the command line, compiled programs, processes of a job, memory and cores."""
+
+from msnlan_jax.runtime import command, distributed, files, machine
+from msnlan_jax.runtime.compilation import (
+    compiler_options,
+)
+from msnlan_jax.runtime.distributed import (
+    StopSignal,
+)
+from msnlan_jax.runtime.files import (
+    absolute,
+    prepare_output_dir,
+)
+from msnlan_jax.runtime.machine import (
+    GB,
+    count_cores,
+    limit_bytes,
+)
+
+__all__ = [
+    "GB",
+    "StopSignal",
+    "absolute",
+    "command",
+    "compiler_options",
+    "count_cores",
+    "distributed",
+    "files",
+    "limit_bytes",
+    "machine",
+    "prepare_output_dir",
+]

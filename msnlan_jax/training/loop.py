@@ -1,0 +1,183 @@
+"""Training: one story from configuration to checkpoint.
+
+The state is a plain pytree; a step is one jitted program over a mesh of all devices of all processes, with the batch
+split along its data axis. What a step does is in `train_step`, what a run leaves behind in `monitor`.
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.network import MSNLAN, parameters
+from msnlan_jax.runtime import StopSignal
+from msnlan_jax.training.config import check_config, model_config
+from msnlan_jax.training.monitor import Monitor
+from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_parameters
+from msnlan_jax.training.validation import Interrupted, Sets, validate
+from msnlan_jax.weights import Checkpoints, read_start
+
+
+def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validation_sets: Sets) -> int:
+    """Train a network, or go on from the newest whole checkpoint in `workdir`.
+
+    SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint; the same call goes on from there.
+
+    Args:
+        config: every field of `configs/base.py`.
+        workdir: folder for `metrics.jsonl`, `timing.jsonl`, `curves.png`, `tensorboard/` and `checkpoints/`.
+        loader: what feeds the steps.
+        validation_sets: name → pictures; the first set's PSNR decides which checkpoint is best.
+
+    Returns:
+        The number of steps that the network has been trained for.
+
+    Raises:
+        InputError: when a field's value is not possible, too many steps in a row are not finite, or the folder cannot
+            be written.
+
+    Source: SPEC.md §4.
+    """
+    began = time.perf_counter()
+    check_config(config, jax.device_count())
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    graph, _ = parameters.abstract_parameters(model_config(config))
+    checkpoints = Checkpoints(workdir, config.keep_checkpoints)
+    start, state = restore_or_init(config, checkpoints, mesh)
+    run = _Run(config, mesh, checkpoints, Monitor(workdir, start, config.total_steps, config.batch_size), state)
+    if start:
+        run.monitor.say(f"continuing after step {start} of {config.total_steps}, from {workdir}")
+    try:
+        with run.stop.listening():
+            is_due = start > 0 and _validates(config, start) and not run.monitor.has(start, "psnr")
+            is_stopping = is_due and not run.validate(start, validation_sets)
+            if start < config.total_steps and not is_stopping:
+                run.steps(start, make_step(graph, config, mesh, loader), loader, validation_sets, began)
+    finally:
+        run.monitor.close()
+        checkpoints.close()
+    return run.step
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(self, config: ConfigDict, mesh: Mesh, checkpoints: Checkpoints, monitor: Monitor, state: State):
+        self.config, self.mesh, self.checkpoints, self.monitor, self.state = config, mesh, checkpoints, monitor, state
+        self.stop = StopSignal()
+        self.step = int(jax.device_get(state["counters"]["step"]))
+
+    def steps(self, start: int, step_function: Step, loader: Loader, sets: Sets, began: float) -> None:
+        """Take the steps from `start` to the last, or until the run is asked to stop."""
+        config, monitor = self.config, self.monitor
+        resident = replicate(loader.resident, self.mesh)
+        compiled: Any = None
+        for step, batch in enumerate(loader.batches(start), start + 1):
+            shared = share_batch(batch, self.mesh)
+            if compiled is None:
+                compile_began = time.perf_counter()
+                compiled = step_function.lower(self.state, resident, shared).compile()  # type: ignore[attr-defined]
+                compile_seconds = time.perf_counter() - compile_began
+                monitor.restart_clock()
+            with jax.transfer_guard("disallow"):
+                self.state, metrics = compiled(self.state, resident, shared)
+            self.step = step
+            monitor.count_step()
+            if step == start + 1:
+                jax.block_until_ready(metrics)
+                to_first = time.perf_counter() - began
+                monitor.timing(step, {"compile_seconds": compile_seconds, "seconds_to_first_step": to_first})
+                monitor.say(f"first step after {to_first:.1f} s, of which compiling took {compile_seconds:.1f} s")
+            is_stopping = self.stop.reached(step)
+            validates = _validates(config, step)
+            if step % config.log_every == 0 or validates or is_stopping:
+                self._log(metrics, shown=step % config.log_every == 0 or step == config.total_steps)
+            if validates and not is_stopping:
+                is_stopping = not self.validate(step, sets)
+            elif is_stopping or step % config.checkpoint_every == 0:
+                self.checkpoints.save(step, self.state)
+            if is_stopping:
+                monitor.say(f"stopping after step {step}, as asked; the same command goes on from there")
+                return
+
+    def validate(self, step: int, sets: Sets) -> bool:
+        """Score the network, save it with its score, and return whether that was not interrupted."""
+        config = self.config
+        # Numbers are reported in exact float32, whatever the training computes in.
+        exact = dataclasses.replace(model_config(config), dtype="float32", precision="highest")
+        graph, _ = parameters.abstract_parameters(exact)
+        here = jax.tree.map(lambda value: value.addressable_data(0), trained_parameters(self.state))
+        try:
+            network = parameters.merge(graph, here)
+            values, strips = validate(
+                network, sets, config.scale, config.eval.inference, stop_requested=lambda: self.stop.requested
+            )
+        except Interrupted:
+            self.checkpoints.save(step, self.state)
+            return False
+        except BaseException:
+            if jax.process_count() == 1:  # the others would have to save too, and do not know
+                self.checkpoints.save(step, self.state)
+            raise
+        # First, so that a run that is killed in between finds a score missing, and makes it up.
+        self.checkpoints.save(step, self.state, values["psnr"])
+        self.monitor.validation(step, values, strips)
+        scores = ", ".join(f"{name[5:]} {value:.3f} dB" for name, value in values.items() if name.startswith("psnr/"))
+        self.monitor.say(f"step {step}: validation ×{config.scale}: {scores} (PSNR on luma)")
+        self.monitor.restart_clock()
+        return True
+
+    def _log(self, metrics: Any, *, shown: bool) -> None:
+        """Record a step, and end a run whose steps come to nothing."""
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        in_a_row = values.pop("skipped_in_a_row")
+        if shown:
+            self.monitor.training(self.step, values)
+        if in_a_row >= self.config.max_skipped_in_a_row:
+            good = self.step - in_a_row
+            self.checkpoints.save(self.step, self.state)
+            raise InputError(
+                f"training: loss or gradient not finite in the last {in_a_row} steps (config.max_skipped_in_a_row); "
+                f"stopped after step {self.step}, with the parameters of step {good} kept in its checkpoint"
+            )
+
+
+def restore_or_init(config: ConfigDict, checkpoints: Checkpoints, mesh: Mesh) -> tuple[int, State]:
+    """Return the newest whole checkpoint's step and state, or step 0 and parameters fresh or from `init_from`."""
+    network = model_config(config)
+    _, values = parameters.split(MSNLAN(network, rngs=nnx.Rngs(config.seed)))
+    fresh = replicate(init_state(config, values), mesh)
+    if (restored := checkpoints.restore_latest(fresh)) is not None:
+        return restored
+    if config.init_from:
+        values = read_start(config.init_from, network, values, new_tail=config.init_new_tail)
+        return 0, replicate(init_state(config, values), mesh)
+    return 0, fresh
+
+
+def replicate(values: Any, mesh: Mesh) -> Any:
+    """Put arrays, the same in every process, on every device."""
+    sharding = NamedSharding(mesh, PartitionSpec())
+
+    def put(value: Any) -> jax.Array:
+        here = np.asarray(value)
+        return jax.make_array_from_callback(here.shape, sharding, lambda index: here[index])
+
+    return jax.tree.map(put, values)
+
+
+def share_batch(batch: Any, mesh: Mesh) -> Any:
+    """Put this process's share of a batch on its devices, as a part of the job's batch."""
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)
+
+
+def _validates(config: ConfigDict, step: int) -> bool:
+    return step % config.eval_every == 0 or step == config.total_steps

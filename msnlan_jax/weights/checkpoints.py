@@ -1,0 +1,252 @@
+"""Training checkpoints in a workdir; the only file that touches Orbax.
+
+A workdir holds `config.json` and `checkpoints/<step>/`, each with one item per part of the training state and
+`fingerprints`, by which damage is noticed. A checkpoint that turns out to be damaged is moved to `damaged/<step>`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from jaxtyping import Array, UInt32
+from orbax.checkpoint import checkpoint_managers
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.network import MSNLANConfig, parameters
+from msnlan_jax.runtime import distributed, files
+from msnlan_jax.weights.workdir import read_config
+
+METRIC = "psnr"
+_METRICS = "metrics"  # Orbax's name for the item of a checkpoint's scores, and for the file in it
+_FINGERPRINTS = "fingerprints"
+_DISK_FULL = "No space left on device"
+# A file system or memory that may recover, or whose owner may let us in.
+_NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: saved in the background, the last few and the best by PSNR kept.
+
+    Args:
+        workdir: the run's folder, made if needed.
+        keep: how many of the newest to keep.
+    """
+
+    def __init__(self, workdir: epath.PathLike, keep: int = 2):
+        self._workdir, self._keep = epath.Path(workdir), keep
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        policy = checkpoint_managers
+        return ocp.CheckpointManager(
+            _folder(self._workdir),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_metric,
+                cleanup_tmp_directories=True,
+                preservation_policy=policy.AnyPreservationPolicy(
+                    [
+                        policy.LatestN(self._keep),
+                        policy.BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False),
+                    ]
+                ),
+            ),
+        )
+
+    def save(self, step: int, state: Mapping[str, Any], psnr: float | None = None) -> None:
+        """Save the state after `step` steps, with the PSNR it reaches, if it was measured.
+
+        Where that step's checkpoint is there, as when a run stopped before it was validated and goes on from it,
+        only its score is written: nothing is ever without a whole copy on disk.
+
+        Raises:
+            InputError: when this or the checkpoint before cannot be written, as when the disk is full.
+        """
+        items: dict[str, Any] = {name: ocp.args.StandardSave(item) for name, item in state.items()}
+        items[_FINGERPRINTS] = ocp.args.JsonSave({name: _fingerprint(item) for name, item in state.items()})
+        metrics = None if psnr is None else {METRIC: psnr}
+        try:
+            self._manager.wait_until_finished()
+            if step in self._manager.all_steps():
+                self._add_metrics(step, metrics)
+                return
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+        except Exception as error:  # what Orbax raises depends on the file system
+            raise self._unwritten(error) from None
+
+    def _add_metrics(self, step: int, metrics: Mapping[str, float] | None) -> None:
+        """Write a whole checkpoint's scores where Orbax looks for them."""
+        if metrics:
+            path = _folder(self._workdir) / str(step) / _METRICS / _METRICS
+            distributed.on_first(lambda: files.write_bytes(path, json.dumps(metrics).encode()))
+        self._manager.reload()
+
+    def restore_latest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
+        """Return the newest whole checkpoint's step and state, laid out as `like`; None when there is none.
+
+        Damaged ones are passed over, moved aside, and told of on standard output. In a job of several processes all
+        of them take the same: one that a single process cannot read is passed over by all.
+
+        Raises:
+            InputError: when there are checkpoints and all of them are damaged, or one cannot be read at present.
+        """
+        items = {name: ocp.args.StandardRestore(item) for name, item in like.items()}
+        items[_FINGERPRINTS] = ocp.args.JsonRestore()
+        damaged: dict[int, str] = {}
+        found = None
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            reason, is_damage = None, True
+            try:
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+                _check_fingerprints(restored)
+            except Exception as error:  # a damaged checkpoint may raise anything
+                reason, is_damage = _reason(error), _is_damage(error)
+            # Asked by all before one of them raises: the others would wait for it.
+            failed = distributed.any_process(reason is not None)
+            reason = reason or "another process cannot read it"
+            if distributed.any_process(not is_damage):
+                raise InputError(f"{self._manager.directory}/{step}: cannot be read: {reason}")
+            if failed:
+                damaged[step] = reason
+                continue
+            found = step, {name: restored[name] for name in like}
+            break
+        if damaged and found is None:
+            step = max(damaged)
+            raise InputError(
+                f"{self._manager.directory}/{step}: damaged checkpoint: {damaged[step]}; no whole one left"
+            )
+        if damaged:
+            self._set_aside(damaged)
+        return found
+
+    def _set_aside(self, damaged: Mapping[int, str]) -> None:
+        """Move damaged checkpoints out of the way of those to come."""
+        self._manager.close()
+
+        def move() -> None:
+            folder = self._workdir / "damaged"
+            # An object store has no empty folders, and some of its clients move nothing into what is not there.
+            files.write_bytes(folder / "README", b"Checkpoints that could not be restored. Nothing reads them again.\n")
+            for step, reason in damaged.items():
+                source, target = _folder(self._workdir) / str(step), folder / str(step)
+                print(f"{source}: damaged checkpoint, moved to {target}: {reason}")
+                if target.exists():
+                    target.rmtree()
+                source.rename(target)
+
+        distributed.on_first(move)
+        self._manager = self._open()
+
+    def close(self) -> None:
+        """Wait for saves under way to be whole on disk.
+
+        Raises:
+            InputError: when one cannot be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # what Orbax raises depends on the file system
+            raise self._unwritten(error) from None
+        finally:
+            self._manager.close()
+
+    def _unwritten(self, error: Exception) -> InputError:
+        whole = self._manager.all_steps(read=True)
+        kept = f"the one of step {max(whole)} is whole" if whole else "there is no other"
+        return InputError(f"{_folder(self._workdir)}: a checkpoint cannot be written: {_reason(error)}; {kept}")
+
+
+def read_best(workdir: epath.PathLike) -> tuple[MSNLANConfig, parameters.Parameters]:
+    """Read the network of a workdir's best checkpoint by PSNR, or of its newest when none was scored.
+
+    Averaged parameters are taken where there are any.
+
+    Raises:
+        FileNotFoundError: when the folder is no workdir.
+        InputError: when its configuration is damaged or it holds no whole checkpoint.
+    """
+    stored = read_config(workdir)
+    try:
+        config = MSNLANConfig(scale=stored["scale"], **stored["model"])
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"{workdir}/config.json: not a network's configuration: {error}") from None
+    options = ocp.CheckpointManagerOptions(best_fn=_metric, read_only=True, create=False)
+    folder = _folder(workdir)
+    if not folder.is_dir():
+        raise InputError(f"{workdir}: found no checkpoints, expected some under {folder}")
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        try:
+            step = manager.best_step()
+        except Exception as error:  # scores that were cut short may raise anything
+            raise _damaged(folder, error) from None
+        if step is None:
+            step = manager.latest_step()
+        if step is None:
+            raise InputError(f"{workdir}: found no whole checkpoint under {folder}")
+        name = "ema" if (folder / str(step) / "ema").exists() else "params"
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        _, abstract = parameters.abstract_parameters(config)
+        target = {
+            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device) for path, leaf in abstract.items()
+        }
+        items = {name: ocp.args.StandardRestore(target), _FINGERPRINTS: ocp.args.JsonRestore()}
+        try:
+            restored = manager.restore(step, args=ocp.args.Composite(**items))
+            _check_fingerprints(restored)
+        except Exception as error:  # a damaged checkpoint may raise anything
+            raise _damaged(folder / str(step), error) from None
+    return config, {path: np.asarray(value) for path, value in restored[name].items()}
+
+
+def _check_fingerprints(restored: Mapping[str, Any]) -> None:
+    for name, item in restored.items():
+        if name != _FINGERPRINTS and _fingerprint(item) != restored[_FINGERPRINTS][name]:
+            raise ValueError(f"{name} is not what was saved")
+
+
+def _fingerprint(item: Any) -> int:
+    """Return a checksum of a pytree of 4-byte numbers, computed where they are; no layout over devices changes it."""
+    return int(jax.device_get(_checksum(jax.tree.leaves(item))))
+
+
+@jax.jit
+def _checksum(leaves: list[Array]) -> UInt32[Array, ""]:
+    total = jnp.zeros((), jnp.uint32)
+    for leaf in leaves:
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
+        # Odd weights: no single change can vanish, nor can a swap.
+        total = total * jnp.uint32(31) + jnp.sum(bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1))
+    return total
+
+
+def _damaged(checkpoint: epath.Path, error: Exception) -> InputError:
+    what = "damaged checkpoint" if _is_damage(error) else "cannot be read"
+    return InputError(f"{checkpoint}: {what}: {_reason(error)}")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a checkpoint is to blame, and not what it is read from."""
+    if isinstance(error, PermissionError) or files.remote_failure(error) is not None:
+        return False
+    return not any(word in str(error) for word in _NOT_DAMAGE)
+
+
+def _reason(error: Exception) -> str:
+    """Say in a line what Orbax says in many."""
+    if _DISK_FULL in str(error):
+        return _DISK_FULL
+    said, *_ = str(error).split(" [tensorstore_spec")  # followed by a page of how it was going to be read
+    return said.splitlines()[0] if said else type(error).__name__
+
+
+def _folder(workdir: epath.PathLike) -> epath.Path:
+    return files.absolute(workdir) / "checkpoints"
+
+
+def _metric(metrics: Mapping[str, float]) -> float:
+    return metrics[METRIC]

@@ -1,0 +1,210 @@
+"""Looking into weights: what any checkpoint file holds, and whether ours and PyTorch's network agree on a picture."""
+
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.network import MSNLANConfig, count_parameters, parameters
+from msnlan_jax.pictures import RGBPicture
+from msnlan_jax.runtime import compiler_options, files, machine
+from msnlan_jax.weights import checkpoints, loading, torch_files, torch_keys
+
+_SHOWN = 8
+
+
+class Difference(NamedTuple):
+    """How two networks' outputs on one picture differ: in units of 0..255, relative to the output (L2 norms), and as
+    PSNR in dB, infinite for equal ones."""
+
+    largest: float
+    mean: float
+    relative: float
+    psnr: float
+
+
+class Entry(NamedTuple):
+    """A tensor in a file, without its values."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def verify(source: epath.PathLike, picture: RGBPicture) -> Difference:
+    """Run the weights in this package and in the PyTorch reference, both in float32, and compare the outputs.
+
+    Args:
+        source: anything that `load_model` takes.
+        picture: LR picture, 0..255.
+
+    Raises:
+        FileNotFoundError, InputError: as `loading.read_weights`, or when PyTorch is not installed, or the picture too
+            large for it.
+    """
+    try:
+        import torch
+
+        from msnlan_jax.network import torch_reference
+    except ImportError:
+        raise InputError("--verify: needs PyTorch: pip install -e '.[torch]'") from None
+    config, values = loading.read_weights(source)
+    h, w = picture.shape[:2]
+    needed, free = torch_reference.MSNLAN.estimate_bytes(config, h, w), machine.free_bytes()
+    if needed > free:
+        raise InputError(
+            f"--picture: found {w}×{h} pixels, whose attention takes PyTorch about {needed / machine.GB:.1f} GB, "
+            f"expected a smaller one: {free / machine.GB:.1f} GB are free"
+        )
+    network = torch_reference.MSNLAN(config)
+    state = torch_keys.to_torch(config, values)
+    network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
+    lr = picture.astype(np.float32)
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(lr.transpose(2, 0, 1)[None].copy()))[0].numpy().transpose(1, 2, 0)
+    graph, _ = parameters.abstract_parameters(config)
+    run = jax.jit(lambda values, x: parameters.merge(graph, values)(x), compiler_options=compiler_options())  # type: ignore[operator]
+    difference = np.abs(np.asarray(run(values, lr[None])[0]) - theirs).astype(np.float64)
+    square = float(np.mean(np.square(difference)))
+    psnr = 10 * math.log10(255**2 / square) if square > 0 else math.inf
+    relative = float(np.linalg.norm(difference) / np.linalg.norm(theirs))
+    return Difference(float(difference.max()), float(difference.mean()), relative, psnr)
+
+
+def inspect(source: epath.PathLike) -> list[str]:
+    """Say in lines what a file or training workdir holds, as far as it can be read; nothing in it is run.
+
+    Raises:
+        FileNotFoundError: when there is no such file or folder.
+        InputError: when nothing in it can be read.
+    """
+    path = loading.locate(source)
+    if not path.exists():
+        raise FileNotFoundError(f"{source}: no such file or workdir, expected a checkpoint")
+    if path.is_dir():
+        return _inspect_workdir(path)
+    data = files.read_bytes(path, "checkpoint")
+    if path.suffix in (".pt", ".pth") and not torch_files.is_safetensors(data):
+        kind, entries, notes = _read_torch(path, data)
+    else:
+        kind, entries, notes = _read_safetensors(path, data)
+    lines = [f"{path}: {kind}, {len(data):,} bytes", *notes, *_describe(entries)]
+    try:
+        config, _ = loading.read_weights(path)
+        lines.append(f"usable: an MSNLAN, {_sizes(config)}")
+    except InputError as error:
+        lines.append(f"not usable as it is: {str(error).removeprefix(f'{path}: ')}")
+        lines += _unknown(entries)
+    return lines
+
+
+def _inspect_workdir(path: epath.Path) -> list[str]:
+    lines = [f"{path}: training workdir"]
+    stored = checkpoints.read_config(path)
+    lines.append(f"config: ×{stored.get('scale')}, {json.dumps(stored.get('model'))}")
+    folder = path / "checkpoints"
+    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    lines.append(f"checkpoints at steps {', '.join(map(str, steps))}" if steps else "no checkpoints")
+    try:
+        config, values = loading.read_weights(path)
+    except InputError as error:
+        return [*lines, f"not usable as it is: {str(error).removeprefix(f'{path}: ')}"]
+    lines += _describe({key: Entry(value.shape, value.dtype.name) for key, value in values.items()})
+    return [*lines, f"usable: an MSNLAN, {_sizes(config)}"]
+
+
+def _read_torch(path: epath.Path, data: bytes) -> tuple[str, dict[str, Entry], list[str]]:
+    try:
+        import torch
+    except ImportError:
+        raise InputError(f"{path}: PyTorch files need PyTorch: pip install -e '.[torch]'") from None
+    kind = f"PyTorch, {'zip' if data.startswith(b'PK') else 'pre-1.6'} format"
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
+        return kind, {}, [f"cannot be read: {reason.removesuffix(': ')}"]
+    entries, notes = {}, []
+    for key, value in _flatten(content):
+        if isinstance(value, torch.Tensor):
+            entries[key] = Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        else:
+            notes.append(f"{key or 'content'}: {type(value).__name__}")
+    if any(key.startswith("module.") for key in entries):
+        notes.append("keys begin with module., as DataParallel saves them")
+    return kind, entries, _few(notes)
+
+
+def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted key and value of nested dictionaries."""
+    if not isinstance(content, Mapping):
+        yield prefix, content
+        return
+    for key, value in content.items():
+        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _read_safetensors(path: epath.Path, data: bytes) -> tuple[str, dict[str, Entry], list[str]]:
+    """Read the header alone, so that a file cut short still says what it was to hold."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + size])
+        metadata = dict(header.pop("__metadata__", {}))
+        entries = {key: Entry(tuple(map(int, value["shape"])), str(value["dtype"])) for key, value in header.items()}
+        end = max((int(value["data_offsets"][1]) for value in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise InputError(
+            f"{path}: found no checkpoint, expected PyTorch (.pt, .pth), safetensors or a workdir"
+        ) from None
+    notes = [f"metadata {key}: {value}" for key, value in metadata.items()]
+    if 8 + size + end != len(data):
+        notes.append(f"damaged: found {len(data):,} bytes, expected {8 + size + end:,} as its header says")
+    return "safetensors", entries, _few(notes)
+
+
+def _describe(entries: Mapping[str, Entry]) -> list[str]:
+    dtypes = Counter(entry.dtype for entry in entries.values())
+    count = sum(math.prod(entry.shape) for entry in entries.values())
+    kinds = ", ".join(f"{number} {dtype}" for dtype, number in dtypes.most_common())
+    return [f"{len(entries)} tensors ({kinds}), {count:,} numbers"] if entries else ["no tensors"]
+
+
+def _unknown(entries: Mapping[str, Entry]) -> list[str]:
+    """Return what differs from the MSNLAN that the keys resemble most, or the keys where they resemble none."""
+    shapes = {key.removeprefix("module."): entry.shape for key, entry in entries.items()}
+    try:
+        # Shapes are enough to tell the sizes; the values may be unreadable.
+        state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+        config = torch_keys.infer_config(state, "")
+    except InputError:
+        return _few([f"key {key}: {' × '.join(map(str, shape)) or 'a number'}" for key, shape in shapes.items()])
+    _, ours = parameters.abstract_parameters(config)
+    expected = {key: torch_keys.torch_shape(ours[path].shape) for key, path in torch_keys.key_table(config).items()}
+    expected |= {key: value.shape for key, value in torch_keys.constants(config).items()}
+    lines = [f"read as an MSNLAN, {_sizes(config)}"]
+    lines += _few([f"unknown key {key}" for key in shapes if key not in expected])
+    lines += _few([f"missing key {key}" for key in expected if key not in shapes])
+    wrong = [key for key, shape in expected.items() if shapes.get(key, shape) != shape]
+    return lines + _few([f"key {key}: found shape {shapes[key]}, expected {expected[key]}" for key in wrong])
+
+
+def _few(lines: list[str]) -> list[str]:
+    return lines[:_SHOWN] + ([f"… and {len(lines) - _SHOWN} more like these"] if len(lines) > _SHOWN else [])
+
+
+def _sizes(config: MSNLANConfig) -> str:
+    count = count_parameters(parameters.abstract_model(config))
+    return f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}, {count:,} parameters"
+
+
+def built_in_picture() -> RGBPicture:
+    """Return a part of a photo inside scikit-image's wheel, to verify with where no picture is given."""
+    from skimage import data
+
+    return np.ascontiguousarray(data.astronaut()[100:148, 200:248])

@@ -1,0 +1,81 @@
+import errno
+import re
+
+import pytest
+from etils import epath
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.runtime.files import prepare_output_dir, read_bytes, write_bytes
+from tests.samples import snapshot
+
+
+def test_round_trip_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    for data in (b"first", b"second, longer", b""):
+        write_bytes(path, data)
+        assert snapshot(tmp_path) == {"a/b/file": data}
+
+
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+def test_failing_to_write_leaves_everything_as_it_was(tmp_path, monkeypatch, step):
+    (tmp_path / "file").write_bytes(b"precious")
+
+    def fail(self, *args):
+        if step == "write_bytes":
+            self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(epath.Path()), step, fail)
+    with pytest.raises(InputError, match=r"file: cannot be written: No space left on device$"):
+        write_bytes(tmp_path / "file", b"new")
+    monkeypatch.undo()
+    assert snapshot(tmp_path) == {"file": b"precious"}
+
+
+def test_interrupting_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupt(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(epath.Path()), "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "file", b"new")
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["file/below", "folder"])
+def test_unwritable_paths_are_named(tmp_path, name):
+    (tmp_path / "file").write_bytes(b"precious")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=f"{tmp_path / name}: cannot be written: ."):
+        write_bytes(tmp_path / name, b"new")
+    assert snapshot(tmp_path) == {"file": b"precious"}
+
+
+def test_read_bytes(tmp_path):
+    (tmp_path / "full").write_bytes(b"data")
+    (tmp_path / "empty").touch()
+    assert read_bytes(tmp_path / "full", "thing") == b"data"
+    with pytest.raises(FileNotFoundError, match=r"none: no such file, expected a thing$"):
+        read_bytes(tmp_path / "none", "thing")
+    with pytest.raises(InputError, match=r"empty: found an empty file, expected a thing$"):
+        read_bytes(tmp_path / "empty", "thing")
+    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path))}: found a folder, expected a thing$"):
+        read_bytes(tmp_path, "thing")
+
+
+def test_prepare_output_dir(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_bytes(b"precious")
+    for path in (tmp_path / "there", tmp_path / "a" / "b"):
+        assert prepare_output_dir(path, "--output") == path
+        assert path.is_dir()
+    assert snapshot(tmp_path) == {"there/file": b"precious"}
+
+
+def test_prepare_output_dir_refuses_what_cannot_be_one(tmp_path):
+    (tmp_path / "file").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"^--output: .*file is a file, expected a folder$"):
+        prepare_output_dir(tmp_path / "file", "--output")
+    with pytest.raises(InputError, match=r"^--output: .*file/below, expected a folder that can be written"):
+        prepare_output_dir(tmp_path / "file" / "below", "--output")
+    assert snapshot(tmp_path) == {"file": b"precious"}

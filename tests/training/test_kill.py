@@ -1,0 +1,102 @@
+"""Runs that are killed and started again, as the same command: nothing tells them from one that was left alone."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msnlan_jax import weights
+from tests.samples import save_noise
+
+ROOT = Path(__file__).parents[2]
+FIELDS = {
+    "model.n_feats": 16,
+    "model.n_groups": 2,
+    "model.n_blocks": 1,
+    "total_steps": 60,
+    "batch_size": 4,
+    "patch_size": 8,
+    "log_every": 1,
+    "checkpoint_every": 7,
+    "eval_every": 20,
+    "ema_decay": 0.9,
+    "data.source": "folder",
+    "data.dir": "photos",
+    "data.loader": "memory",
+    "eval.data_dir": "photos",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with photos, in which runs are started."""
+    folder = tmp_path_factory.mktemp("kill")
+    save_noise(folder / "photos", {"a.png": (40, 36, 3), "b.png": (32, 44, 3)})
+    return folder
+
+
+def start(folder, workdir):
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+    flags = [f"--config.{name}={value}" for name, value in FIELDS.items()]
+    return subprocess.Popen(
+        [sys.executable, ROOT / "train.py", "--config", ROOT / "configs/quickstart.py", "--workdir", workdir, *flags],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(folder, workdir):
+    """Let a run come to its end; return what it printed, and what it left."""
+    output, _ = (job := start(folder, workdir)).communicate(timeout=1500)
+    assert job.returncode == 0, output
+    return output, (folder / workdir / "metrics.jsonl").read_bytes(), weights.read_weights(folder / workdir)[1]
+
+
+@pytest.fixture(scope="module")
+def left_alone(folder):
+    return finish(folder, "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+def test_nothing_tells_a_killed_run_from_one_left_alone(folder, left_alone, number):
+    moments = sorted(random.Random(int(number)).sample(range(2, 58), 3))
+    workdir = f"killed-{number}"
+    for moment in moments:
+        job = start(folder, workdir)
+        deadline = time.monotonic() + 1500
+        while steps(folder / workdir) < moment:
+            assert job.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        job.send_signal(number)
+        output, _ = job.communicate(timeout=1500)
+        if number == signal.SIGTERM:
+            assert job.returncode == 0
+            assert "as asked; the same command goes on from there" in output
+        else:
+            assert job.returncode == -number
+    output, metrics, parameters = finish(folder, workdir)
+    assert "continuing after step" in output
+    assert metrics == left_alone[1]
+    for path, value in left_alone[2].items():
+        np.testing.assert_array_equal(parameters[path], value)
+
+
+def steps(workdir):
+    """How many lines of training there are."""
+    path = workdir / "metrics.jsonl"
+    return path.read_bytes().count(b'"loss"') if path.exists() else 0

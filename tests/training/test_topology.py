@@ -1,0 +1,128 @@
+"""The same training on one device, on eight, and on two processes with four each; and what each device is sent."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRAIN = """
+import json, sys
+workdir, steps, index, count, address = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+from msnlan_jax import distributed, training
+if count > 1:
+    distributed.initialize(address, count, index)
+from tests.samples import FakeLoader, experiment
+from tests.test_training import CONFIG
+config = experiment(**CONFIG | {"total_steps": steps, "eval_every": 1000, "ema_decay": 0.9, "learning_rate": 2e-4})
+training.validate = lambda *args, **kwargs: ({"psnr": 30.0}, {})
+training.train(config, workdir, FakeLoader(config, (index, count)), {})
+"""
+
+
+def start(workdir, steps, *, processes=1, devices=1):
+    """Start a training of `processes` × `devices`, in processes of their own."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "xla"),
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", TRAIN, *map(str, (workdir, steps, index, processes, address))],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(processes)
+    ]
+
+
+def finish(jobs):
+    outputs = [job.communicate(timeout=1500)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * len(jobs), "\n".join(outputs)
+    return outputs
+
+
+def losses(workdir):
+    """Return step → loss of the lines that are complete."""
+    written = (workdir / "metrics.jsonl").read_text().rpartition("\n")[0]
+    found = [json.loads(line) for line in written.splitlines()]
+    return {line["step"]: line["loss"] for line in found if "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("one")
+    finish(start(workdir, 20))
+    return losses(workdir)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_one_topology_goes_on_in_another(one_device, tmp_path):
+    """Eight steps on eight devices, eight on two processes with four each, four on one device."""
+    finish(start(tmp_path, 8, devices=8))
+    outputs = finish(start(tmp_path, 16, processes=2, devices=4))
+    assert "continuing after step 8" in outputs[0]
+    assert "continuing" not in outputs[1]
+    finish(start(tmp_path, 20))
+    found = losses(tmp_path)
+    assert found.keys() == one_device.keys() == set(range(1, 21))
+    np.testing.assert_allclose(list(found.values()), list(one_device.values()), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", [{"devices": 8}, {"processes": 2, "devices": 4}], ids=["8", "2x4"])
+def test_losses_do_not_depend_on_the_topology(one_device, tmp_path, topology):
+    finish(start(tmp_path, 20, **topology))
+    np.testing.assert_allclose(list(losses(tmp_path).values()), list(one_device.values()), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "ctrl-c"])
+def test_a_signal_to_one_process_stops_all_at_one_step(tmp_path, number):
+    jobs = start(tmp_path, 100_000, processes=2)
+    deadline = time.monotonic() + 600
+    while not (tmp_path / "metrics.jsonl").exists() or len(losses(tmp_path)) < 3:
+        assert all(job.poll() is None for job in jobs) and time.monotonic() < deadline
+        time.sleep(0.05)
+    jobs[1].send_signal(number)
+    assert "as asked; the same command goes on from there" in finish(jobs)[0]
+    last = max(losses(tmp_path))
+    assert (tmp_path / "checkpoints" / str(last)).is_dir()
+
+
+def test_each_device_sees_its_own_pictures_only():
+    """The compiled step of four devices averages gradients, and gathers nothing."""
+    code = """
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from msnlan_jax import parameters
+from msnlan_jax.train_step import init_state, make_step
+from msnlan_jax.training_config import model_config
+from tests.samples import FakeLoader, experiment
+config = experiment()
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+graph, values = parameters.abstract_parameters(model_config(config))
+put = lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+state = jax.eval_shape(lambda values: init_state(config, values), values)
+state = jax.tree.map(lambda leaf: put(leaf, PartitionSpec()), state)
+batch = [put(jax.ShapeDtypeStruct((8, side, side, 3), "uint8"), PartitionSpec("data")) for side in (6, 12)]
+text = make_step(graph, config, mesh, FakeLoader(config)).lower(state, (), batch).compile().as_text()
+assert "all-gather" not in text
+assert "all-reduce" in text
+"""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)

@@ -1,0 +1,115 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from msnlan_jax.pictures.images import read_image, read_photo, write_image
+from msnlan_jax.pictures.resize import imresize
+from tests.conftest import Result
+from tests.samples import noise, save_noise, snapshot
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 2), (5, 4, 3), (5, 4, 4)], ids=str)
+def test_upscale_a_picture(invoke, tmp_path, shape):
+    write_image(tmp_path / "a.png", noise(0, *shape))
+    for scale in (4, 3):
+        flags = [] if scale == 4 else ["--scale", "3", "--overwrite"]
+        assert invoke("upscale", "a.png", "-o", "new/b.png", *flags) == Result(0, "a.png -> new/b.png (bicubic)\n", "")
+        expected = imresize(noise(0, *shape), float(scale))
+        np.testing.assert_array_equal(read_image(tmp_path / "new" / "b.png"), expected)
+
+
+def test_upscale_a_folder(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "b.png": (3, 3), "c.png": (4, 4, 4)})
+    (tmp_path / "in" / "b.png").write_bytes(b"broken")
+    broken = "error: 1 of 3 pictures failed: in/b.png: broken or unreadable picture: not a picture in a known format"
+    kept = ", 2 kept that were there already (--overwrite replaces them)"
+    for written, there in ((2, ""), (0, kept)):
+        result = invoke("upscale", "in", "-o", "out", "--scale", "2")
+        assert result.code == 2
+        assert result.err.splitlines()[-1] == broken
+        assert result.out == f"{written} of 3 pictures written to out{there}\n"
+        assert sorted(snapshot(tmp_path / "out")) == ["a.png", "c.png"]
+    assert read_image(tmp_path / "out" / "a.png").shape == (10, 8, 3)
+    (tmp_path / "in" / "b.png").unlink()
+    assert invoke("upscale", "in", "-o", "out", "--scale", "3", "--overwrite").code == 0
+    assert read_image(tmp_path / "out" / "c.png").shape == (12, 12, 4)
+
+
+def test_pictures_that_would_share_a_name_are_refused(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"a.jpg": (5, 4, 3), "a.png": (3, 3)})
+    result = invoke("upscale", "in", "-o", "out", "--scale", "2")
+    expected = "error: in/a.jpg: would become out/a.png as in/a.png would, expected different names, or --format same\n"
+    assert (result.code, result.err) == (2, expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_tree_is_kept_and_its_own_results_are_passed_over(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"a.png": (3, 4, 3), "x/a.bmp": (2, 2, 3), "x/y/b.tif": (2, 3), ".x/c.png": (2, 2)})
+    for kept in ("", ", 3 kept that were there already (--overwrite replaces them)"):
+        result = invoke("upscale", "in", "-o", "in/large", "--weights", "bicubic", "--scale", "2")
+        assert result.code == 0
+        assert result.out == f"{0 if kept else 3} of 3 pictures written to in/large{kept}\n"
+    found = sorted(str(path.relative_to(tmp_path / "in/large")) for path in (tmp_path / "in/large").rglob("*.*"))
+    assert found == ["a.png", "x/a.png", "x/y/b.png"]
+    assert read_image(tmp_path / "in/large/x/y/b.png").shape == (4, 6)
+
+
+def test_results_in_the_folder_of_their_pictures_are_passed_over_too(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"a.png": (3, 4, 3), "x/b.png": (2, 2, 3)})
+    lines = [["in", "-o", "in"], ["in/a.png", "in/x/b.png"], ["in", "-o", "in"]]
+    for line in lines:
+        assert invoke("upscale", *line, "--weights", "bicubic", "--scale", "2").code == 0
+    again = sorted(str(path) for path in (tmp_path / "in").rglob("*.png"))
+    assert invoke("upscale", *again, "--weights", "bicubic", "--scale", "2").code == 0
+    assert sorted(snapshot(tmp_path / "in")) == ["a.png", "a_x2.png", "x/b.png", "x/b_x2.png"]
+
+
+def test_a_tiny_scale_leaves_a_pixel(invoke, tmp_path):
+    save_noise(tmp_path, {"a.png": (3, 4, 3)})
+    assert invoke("upscale", "a.png", "-o", "b.png", "--weights", "bicubic", "--scale", "1e-8").code == 0
+    assert read_image(tmp_path / "b.png").shape == (1, 1, 3)
+
+
+def test_the_folder_beside_is_named_though_pictures_lie_deeper(invoke, tmp_path):
+    save_noise(tmp_path / "in", {"x/y/b.png": (2, 3), "x/z.png": (2, 3)})
+    result = invoke("upscale", "in", "--weights", "bicubic", "--scale", "2")
+    assert (result.code, result.out) == (0, "2 of 2 pictures written to in_x2\n")
+    assert (tmp_path / "in_x2" / "x" / "y" / "b.png").exists()
+
+
+def test_one_file_of_each_kind(invoke, tmp_path):
+    """Written in its own format, twice as large, with its profile and its orientation."""
+    gray, colour = noise(0, 8, 6), noise(1, 8, 6, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(colour).save(tmp_path / "turned.jpg", exif=exif, icc_profile=SRGB, quality=95)
+    Image.fromarray(colour).quantize(20).save(tmp_path / "palette.png", transparency=3)
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.tif")
+    Image.fromarray(colour).convert("CMYK").save(tmp_path / "inks.tiff")
+    Image.fromarray(gray).save(tmp_path / "gray.bmp")
+    Image.fromarray(noise(2, 8, 6, 4)).save(tmp_path / "alpha.webp", lossless=True)
+    names = ["turned.jpg", "palette.png", "deep.tif", "inks.tiff", "gray.bmp", "alpha.webp"]
+    result = invoke("upscale", *names, "--weights", "bicubic", "--scale", "2", "--format", "same")
+    assert result.code == 0
+    assert result.out.splitlines() == [
+        "deep.tif: 16 bits a channel reduced to 8",
+        "6 of 6 pictures written beside their originals",
+    ]
+    shapes = {name: read_photo(tmp_path / name.replace(".", "_x2.")).pixels.shape for name in names}
+    assert shapes == {
+        "turned.jpg": (12, 16, 3),
+        "palette.png": (16, 12, 4),
+        "deep.tif": (16, 12),
+        "inks.tiff": (16, 12, 3),
+        "gray.bmp": (16, 12),
+        "alpha.webp": (16, 12, 4),
+    }
+    turned = read_photo(tmp_path / "turned_x2.jpg")
+    assert turned.icc_profile == SRGB
+    with Image.open(io.BytesIO((tmp_path / "turned_x2.jpg").read_bytes())) as stored:
+        assert 0x0112 not in stored.getexif()
+    np.testing.assert_array_equal(read_image(tmp_path / "deep_x2.tif"), imresize(gray, 2.0))

@@ -1,0 +1,239 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from etils import epath
+from PIL import Image, ImageCms
+
+from msnlan_jax import inference, weights
+from msnlan_jax.errors import InputError
+from msnlan_jax.inference import capacity
+from msnlan_jax.network import parameters
+from msnlan_jax.pictures.bicubic import Bicubic
+from msnlan_jax.pictures.images import read_image, read_photo, write_image
+from msnlan_jax.pictures.resize import imresize
+from msnlan_jax.runtime import machine
+from msnlan_jax.upscale import __main__ as command
+from msnlan_jax.upscale.enlarge import Options, check_memory, enlarge, load_for_scale
+from msnlan_jax.upscale.jobs import Job, plan
+from msnlan_jax.weights import bundled
+from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return parameters.to_model(tiny_config(2), tiny_parameters(2))
+
+
+def png16(values):
+    """A PNG of 16 bits a channel, which Pillow does not write for colours."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    h, w, channels = values.shape
+    header = struct.pack(">IIBBBBB", w, h, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def bmp16(w, h):
+    """A BMP of 16 bits a pixel."""
+    header = struct.pack("<IiiHHIIiiII", 40, w, h, 1, 16, 0, 2 * w * h, 0, 0, 0, 0)
+    return struct.pack("<2sIHHI", b"BM", 54 + 2 * w * h, 0, 0, 54) + header + bytes(2 * w * h)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_colours_are_reduced_and_it_is_said(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels))
+    (tmp_path / "a.png").write_bytes(png16(values))
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.notes == ("16 bits a channel reduced to 8",)
+    assert np.abs(photo.pixels - values / 257).max() < 1.01
+
+
+def test_16_bit_gray_says_so_too(tmp_path):
+    Image.fromarray(np.full((3, 3), 700, np.uint16)).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png").notes == ("16 bits a channel reduced to 8",)
+    write_image(tmp_path / "b.png", noise(0, 3, 3))
+    assert read_photo(tmp_path / "b.png").notes == ()
+    (tmp_path / "c.bmp").write_bytes(bmp16(4, 2))  # 5 bits a channel
+    assert read_photo(tmp_path / "c.bmp").notes == ()
+
+
+def test_the_first_of_several_frames(tmp_path):
+    frames = [Image.fromarray(noise(i, 4, 5, 3)) for i in range(3)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.notes == ("the first of 3 frames",)
+    np.testing.assert_array_equal(photo.pixels, noise(0, 4, 5, 3))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_the_colour_profile_is_kept(tmp_path, suffix):
+    write_image(tmp_path / f"a{suffix}", noise(0, 6, 5, 3), icc_profile=SRGB)
+    photo = read_photo(tmp_path / f"a{suffix}")
+    assert photo.icc_profile == SRGB
+    with Image.open(tmp_path / f"a{suffix}") as stored:
+        assert stored.info["icc_profile"] == SRGB
+
+
+def test_a_profile_of_another_colour_space_is_dropped(tmp_path):
+    Image.fromarray(noise(0, 6, 5)).save(tmp_path / "a.png", icc_profile=SRGB)
+    assert read_photo(tmp_path / "a.png").icc_profile is None
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk_without_a_profile(tmp_path, suffix):
+    image = Image.fromarray(noise(0, 16, 16, 3)).convert("CMYK")
+    image.save(tmp_path / f"a{suffix}")
+    with Image.open(tmp_path / f"a{suffix}") as stored:
+        expected = np.asarray(stored.convert("RGB"))
+    photo = read_photo(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(photo.pixels, expected)
+    assert photo.icc_profile is None
+
+
+def test_a_decompression_bomb_is_refused_in_one_line(tmp_path):
+    rows = zlib.compress(bytes(1000))
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")):
+        data += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.png: found more than 178,956,970 pixels, a decompression bomb; refused$"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.1, 2.0, 2.5, 3.7])
+def test_bicubic_by_any_scale_is_imresize(scale):
+    image = noise(0, 10, 7, 4)
+    found, notes = enlarge(load_for_scale("bicubic", scale)[0], image, scale, Options())
+    assert notes == ()
+    assert found.shape == (*np.ceil(np.round(np.array([10, 7]) * scale, 6)), 4)
+    np.testing.assert_array_equal(found, imresize(image, output_shape=found.shape[:2]))
+
+
+@pytest.mark.parametrize("shape", [(10, 7), (10, 7, 2), (10, 7, 3), (10, 7, 4)], ids=str)
+@pytest.mark.parametrize("scale", [None, 0.5, 1.3, 2.0, 3.0])
+def test_any_scale_is_the_networks_and_then_imresize(shape, scale):
+    image = noise(0, *shape)
+    found, notes = enlarge(Nearest(2), image, scale, Options())
+    own = inference.upscale(Nearest(2), image)
+    if scale in (None, 2.0):
+        assert notes == ()
+        np.testing.assert_array_equal(found, own)
+    else:
+        size = tuple(int(np.ceil(side * scale)) for side in (10, 7))
+        np.testing.assert_array_equal(found, imresize(own, output_shape=size))
+        assert notes == (f"×2 by the network, then to {size[1]}×{size[0]} bicubically",)
+
+
+def test_bundled_weights_of_the_scale_that_reaches_are_chosen(tmp_path, monkeypatch):
+    for scale in (2, 3):
+        weights.write_safetensors(
+            tmp_path / f"small_x{scale}.safetensors", tiny_config(scale), tiny_parameters(scale), dtype="bfloat16"
+        )
+    assert bundled.find("small", tmp_path) == {s: epath.Path(tmp_path / f"small_x{s}.safetensors") for s in (2, 3)}
+    monkeypatch.setattr(bundled, "_FOLDER", epath.Path(tmp_path))
+    for wanted, own in ((0.7, 2), (2, 2), (2.01, 3), (3, 3), (7.5, 3), (None, 3)):
+        model, name = load_for_scale(None, wanted)
+        assert (model.scale, name) == (own, "small")
+    assert weights.load_model("small", scale=2).scale == 2
+    assert (bundled.default_weights(), bundled.default_weights(3), bundled.default_weights(4)) == (
+        "small",
+        "small",
+        "bicubic",
+    )
+    with pytest.raises(InputError, match=r"^small: found weights for ×2, ×3, expected ×4$"):
+        weights.load_model("small", scale=4)
+    monkeypatch.setattr(bundled, "_FOLDER", epath.Path(tmp_path / "none"))
+    assert bundled.default_weights() == "bicubic"
+    assert isinstance(load_for_scale(None, 2.5)[0], Bicubic)
+    with pytest.raises(FileNotFoundError, match=r"^small: found no bundled weights, expected small_x4\.safetensors"):
+        weights.load_model("small")
+
+
+def test_what_does_not_fit_is_tiled_and_it_is_said(network, monkeypatch):
+    monkeypatch.setattr(capacity, "_PROGRAM_BYTES", {})
+    options = Options(tile_size=8, tile_overlap=2, memory_limit=0.01)
+    found, notes = enlarge(network, noise(0, 40, 50, 3), None, options)
+    assert notes == ("in tiles of 8×8 pixels, as whole, 50×40 would need at least about 0.013 of 0.01 GB",)
+    expected = inference.upscale(network, noise(0, 40, 50, 3), inference="tile", tile_size=8, tile_overlap=2)
+    np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=1)
+    assert enlarge(network, noise(0, 8, 7, 3), None, Options())[1] == ()
+
+
+def test_a_bar_shows_the_parts_of_a_picture(network, monkeypatch, tmp_path):
+    shown = []
+
+    class Bar:
+        disable, total, n = False, None, 0
+
+        def __init__(self, **options):
+            assert options["desc"] == "a.png"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, parts):
+            self.n += parts
+            shown.append((self.n, self.total))
+
+    monkeypatch.setattr(command, "tqdm", Bar)
+    save_noise(tmp_path, {"a.png": (20, 9, 3)})
+    job = Job(epath.Path(tmp_path / "a.png"), epath.Path(tmp_path / "b.png"))
+    command.upscale_file(network, job, None, Options("tile", tile_size=8, tile_overlap=0))
+    assert shown == [(4, 6), (6, 6)]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("b.webp", "b.webp: found a side of 16400 pixels, expected at most 16383, or another format, as .png"),
+        ("b.jpg/c.png", "--output: b.jpg is a file, expected a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_it_is_run(invoke, tmp_path, monkeypatch, output, message):
+    save_noise(tmp_path, {"a.png": (1, 8200), "b.jpg": (1, 1)})
+    monkeypatch.setattr(command, "enlarge", lambda *args: pytest.fail("it was run"))
+    result = invoke("upscale", "a.png", "-o", output, "--weights", "bicubic", "--scale", "2")
+    assert (result.code, result.err.splitlines()[-1]) == (2, f"error: {message}")
+
+
+def test_what_cannot_be_resized_within_the_memory_is_refused_before_its_folder_is_made(invoke, tmp_path):
+    save_noise(tmp_path, {"a.png": (5, 5)})
+    flags = ("--weights", "bicubic", "--scale", "1000", "--memory_limit", "0.1")
+    result = invoke("upscale", "a.png", "-o", "new/a.png", *flags)
+    assert (result.code, (tmp_path / "new").exists()) == (2, False)
+    assert result.err.startswith("error: a.png: memory: a result of 5000×5000 pixels needs about ")
+
+
+def test_webp_takes_more_memory():
+    options = Options(memory_limit=(capacity._program_bytes(0) + 20 * 1600) / machine.GB)
+    check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".png")
+    with pytest.raises(InputError, match=r"^memory: a result of 40×40 pixels needs about "):
+        check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".webp")
+
+
+def test_results_beside_their_pictures(tmp_path):
+    save_noise(tmp_path / "in", {"a.jpg": (3, 3, 3), "b.webp": (3, 3, 3)})
+    folder = epath.Path(tmp_path / "in")
+    a, b = folder / "a.jpg", folder / "b.webp"
+    assert plan([a], None, "4") == [Job(a, folder / "a_x4.png")]
+    assert plan([a, b], None, "2.5", "same") == [Job(a, folder / "a_x2.5.jpg"), Job(b, folder / "b_x2.5.webp")]
+    assert plan([folder], None, "4") == [
+        Job(a, folder.parent / "in_x4" / "a.png"),
+        Job(b, folder.parent / "in_x4" / "b.png"),
+    ]
+    assert plan([folder], folder, "4", "jpg") == [Job(a, folder / "a_x4.jpg"), Job(b, folder / "b_x4.jpg")]
+    assert plan([a], folder.parent / "new", "4") == [Job(a, folder.parent / "new" / "a.png")]
+    assert plan([a], folder.parent / "new" / "c.tif", "4") == [Job(a, folder.parent / "new" / "c.tif")]
+    assert not (tmp_path / "in_x4").exists()
