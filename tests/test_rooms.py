@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up: a room imports from those before it.
 ROOMS = (
+    "version",
     "errors",
     "runtime",
     "pictures",
@@ -36,7 +37,7 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("msnlan_jax.") for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module == "msnlan_jax":
-            yield from (alias.name for alias in node.names if alias.name in ROOMS)
+            yield from (alias.name if alias.name in ROOMS else f"msnlan_jax.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield node.module.removeprefix("msnlan_jax.")
 
@@ -51,6 +52,8 @@ def wrong_imports(package: Path) -> list[str]:
         for name in imported(path):
             if name.split(".")[0] in FOREIGN:
                 wrong.append(f"{module} imports {name}, which the library does not need")
+            elif name.startswith("msnlan_jax."):
+                wrong.append(f"{module} imports {name} from the package's face, which is above all rooms")
             elif (other := room_of(name)) and other != room:
                 if ROOMS.index(other) > ROOMS.index(room):
                     wrong.append(f"{module} imports {name}, but {other} is above {room}")
@@ -70,6 +73,7 @@ def test_imports_run_one_way():
         ("from msnlan_jax import weights", "network.layers imports weights, but weights is above network"),
         ("from msnlan_jax.runtime.files import absolute", "network.layers imports runtime.files, not from the face of"),
         ("def f():\n    import tensorflow as tf", "network.layers imports tensorflow, which the library does not need"),
+        ("from msnlan_jax import MSNLAN", "network.layers imports msnlan_jax.MSNLAN from the package's face"),
         ("from data import plan", "network.layers imports data, which the library does not need"),
         ("from msnlan_jax.network.attention import inside\nfrom msnlan_jax.errors import InputError", None),
     ],

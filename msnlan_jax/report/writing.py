@@ -7,7 +7,6 @@ from typing import Any
 
 from etils import epath
 
-from msnlan_jax import __version__
 from msnlan_jax.network import MSNLANConfig
 from msnlan_jax.report import figures, latex, model_size, page
 from msnlan_jax.report.comparison import Compared
@@ -15,6 +14,7 @@ from msnlan_jax.report.rows import Measure, measures, number, rows
 from msnlan_jax.report.showcase import Sample
 from msnlan_jax.runtime import files
 from msnlan_jax.scoring import DatasetScores, Scores
+from msnlan_jax.version import __version__
 
 
 def protocol(
