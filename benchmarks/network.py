@@ -29,7 +29,7 @@ from benchmarks.loader import Cut
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLAN, parameters, torch_reference
 from msnlan_jax.runtime import command
-from msnlan_jax.training import init_state, make_step, model_config
+from msnlan_jax.training import compute_config, init_state, make_step, model_config
 
 COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s", "MiB", "first s")
 
@@ -103,8 +103,8 @@ def jax_way(
 ) -> tuple[measure.Way, dict[str, Any], float]:
     """Return a way of running ours, what building and compiling it said, and its operations as they are written."""
     began = time.perf_counter()
-    network = dataclasses.replace(model_config(config), attention=form)
-    graph, values = parameters.split(MSNLAN(network, rngs=nnx.Rngs(0)))
+    compute = dataclasses.replace(compute_config(config), attention=form)
+    graph, values = parameters.split(MSNLAN(model_config(config), compute, rngs=nnx.Rngs(0)))
     function: Any
     if which == "forward":
 

@@ -38,7 +38,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.network import model, parameters
 from msnlan_jax.network.attention import patch_attention
 from msnlan_jax.runtime import command
-from msnlan_jax.training import check_config, init_state, make_step, model_config
+from msnlan_jax.training import check_config, compute_config, init_state, make_step, model_config
 
 SCOPES = {"attention": model.MSNLAB, "residual groups": model.ResidualGroup}
 NETWORK = "head, tail and joins"
@@ -124,7 +124,8 @@ def report(flags: Any) -> dict[str, Any]:
 def make_step_arguments(config: ConfigDict, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the real training step and shapes of its arguments, laid out over the devices as training does."""
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-    graph, values = parameters.abstract_parameters(dataclasses.replace(model_config(config), attention=form))
+    compute = dataclasses.replace(compute_config(config), attention=form)
+    graph, values = parameters.abstract_parameters(model_config(config), compute)
     state = jax.eval_shape(lambda values: init_state(config, values), values)
 
     def shaped(tree: Any, spec: PartitionSpec) -> Any:

@@ -21,7 +21,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.inference import predict
 from msnlan_jax.network import MSNLAN
 from msnlan_jax.runtime import command
-from msnlan_jax.training import model_config
+from msnlan_jax.training import compute_config, model_config
 
 COLUMNS = ("size", "mode", "s", "first s", "× chop", "peak MiB", "one score matrix, MiB")
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 def run(config: ConfigDict, h: int, w: int, mode: str) -> dict[str, float]:
     """Return seconds of the first and the second run, and this process's peak resident memory."""
-    model = MSNLAN(model_config(config), rngs=nnx.Rngs(0))
+    model = MSNLAN(model_config(config), compute_config(config), rngs=nnx.Rngs(0))
     lr = measure.uint8(0, h, w, 3).astype(np.float32)
     seconds = []
     for _ in range(2):

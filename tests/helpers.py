@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from msnlan_jax.inference import upscaling as inference
 from msnlan_jax.network.attention import hybrid, operator, score_matrix, streaming
+from msnlan_jax.network.compute import EXACT, Compute
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.network.parameters import Parameters, abstract_parameters, merge
 from msnlan_jax.weights import torch_keys
@@ -124,14 +125,24 @@ def _apply_with_gradients(graph, path, parameters, x, cotangent):
     return y, *vjp(cotangent)
 
 
-def forward(config: MSNLANConfig, parameters: Parameters, x: np.ndarray, path: str = "") -> np.ndarray:
+def forward(
+    config: MSNLANConfig, parameters: Parameters, x: np.ndarray, path: str = "", *, compute: Compute = EXACT
+) -> np.ndarray:
     """Run the network or a part of it, NCHW in and out; equal configurations share a compilation."""
-    return nchw(_apply(abstract_parameters(config)[0], path, parameters, nhwc(x)))
+    return nchw(_apply(abstract_parameters(config, compute)[0], path, parameters, nhwc(x)))
 
 
-def run(config: MSNLANConfig, parameters: Parameters, path: str, x: np.ndarray, cotangent: np.ndarray) -> Run:
+def run(
+    config: MSNLANConfig,
+    parameters: Parameters,
+    path: str,
+    x: np.ndarray,
+    cotangent: np.ndarray,
+    *,
+    compute: Compute = EXACT,
+) -> Run:
     """Run the network or a part of it with gradients, NCHW in and out."""
-    graph, _ = abstract_parameters(config)
+    graph, _ = abstract_parameters(config, compute)
     y, grads, grad_x = _apply_with_gradients(graph, path, parameters, nhwc(x), nhwc(cotangent))
     return Run(nchw(y), nchw(grad_x), torch_keys.to_torch(config, jax.device_get(grads)))
 

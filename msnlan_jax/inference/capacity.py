@@ -38,7 +38,7 @@ class Plan:
 
     Attributes:
         inference: "whole", "chop" or "tile".
-        score_bytes: for the network's configuration, so that the memory suffices.
+        score_bytes: for the network to compute with, so that the memory suffices.
         note: what the user should know; empty where all is as asked for.
     """
 
@@ -106,10 +106,10 @@ def plan(
         if (needed := _program_bytes(0) + outputs[chosen].bytes()) > limit:
             raise _too_large(needed, limit, h, w)
         return Plan(chosen)
-    config, note = model.config, ""
+    config, own_bytes, note = model.config, model.compute.score_bytes, ""
     if inference in ("auto", "whole"):
-        score_bytes, needed = _fit(config, _arrays(h, w, runs), 1, outputs["whole"], limit)
-        hours = runs * estimate_seconds(config, h, w) / 3600
+        score_bytes, needed = _fit(config, own_bytes, _arrays(h, w, runs), 1, outputs["whole"], limit)
+        hours = runs * estimate_seconds(config, h, w, own_bytes) / 3600
         if needed <= limit and hours < _LONG_HOURS:
             return Plan("whole", score_bytes)
         if needed > limit:
@@ -123,7 +123,7 @@ def plan(
         tile = [(h, w), *chop_levels(h, w, scale)][-1]
     arrays = _arrays(*tile, runs, CHOP_ARRAYS[scale] if inference == "chop" else ())
     batch = 1 if tile == (h, w) else TILE_BATCH
-    score_bytes, needed = _fit(config, arrays, batch, outputs[inference], limit)
+    score_bytes, needed = _fit(config, own_bytes, arrays, batch, outputs[inference], limit)
     if needed > limit:
         raise _too_large(needed, limit, h, w)
     return Plan(inference, score_bytes, note)
@@ -164,20 +164,20 @@ def estimate_bytes(
         array: LR height and width of what is run at once, the picture or a tile, with padding.
         batch: tiles run at once.
         output: what is made of the picture.
-        score_bytes: as in the configuration.
+        score_bytes: as in `Compute`.
     """
     features = 4 * config.n_feats * math.prod(array) * max(_FEATURE_MAPS, _TAIL_MAPS * config.scale**2)
     scores = working_bytes(*array, max(KERNEL_SIZES), score_bytes)
     return _program_bytes(config.n_groups * config.n_blocks) + output.bytes(batch * features + scores)
 
 
-def estimate_seconds(config: MSNLANConfig, h: int, w: int) -> float:
+def estimate_seconds(config: MSNLANConfig, h: int, w: int, score_bytes: int | None = None) -> float:
     """Estimate how long a whole picture of h×w LR pixels takes: convolutions, and attention as it is streamed, with the
     rows of patches unfolded, and scores computed twice where not all keys fit into a block."""
     attention = 0
     for k in KERNEL_SIZES:
         hk, wk = h + k - 3, w + k - 3
-        passes = 1 if split_rows(h, w, hk, wk, limit_scores(config.score_bytes))[1] == hk else 2
+        passes = 1 if split_rows(h, w, hk, wk, limit_scores(score_bytes))[1] == hk else 2
         attention += k * h * w * hk * wk * (passes * (config.n_feats // 2) + config.n_feats)
     rate = _CORE_RATE * count_cores() if jax.default_backend() == "cpu" else _ACCELERATOR_RATE
     return (multiply_adds(config, h, w).convolutions + attention) / rate
@@ -212,11 +212,16 @@ def _arrays(h: int, w: int, runs: int, ready: Sequence[ArraySize] = ()) -> list[
 
 
 def _fit(
-    config: MSNLANConfig, arrays: Sequence[ArraySize], batch: int, output: Output, limit: float
+    config: MSNLANConfig,
+    own_bytes: int | None,
+    arrays: Sequence[ArraySize],
+    batch: int,
+    output: Output,
+    limit: float,
 ) -> tuple[int | None, float]:
     """Return for which score bytes, the network's own or these halved, the estimate fits, and the estimate; where none
     does, the smallest."""
-    found = config.score_bytes
+    found = own_bytes
     least = max(smallest_block(w, max(KERNEL_SIZES)) for _, w in arrays)
 
     def needed() -> float:

@@ -43,8 +43,8 @@ ArraySize = tuple[int, int]
 
 def reconfigured(model: MSNLAN, **changes: Any) -> MSNLAN:
     """Return a network of the same parameters that computes in another way, itself where nothing changes."""
-    config = dataclasses.replace(model.config, **changes)
-    return model if config == model.config else parameters.to_model(config, parameters.split(model)[1])
+    compute = dataclasses.replace(model.compute, **changes)
+    return model if compute == model.compute else parameters.to_model(model.config, parameters.split(model)[1], compute)
 
 
 def make_forward(model: nnx.Module, arrays: Sequence[ArraySize] = ()) -> Forward:

@@ -17,15 +17,12 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.inference import capacity, programs, tiling
 from msnlan_jax.inference.programs import CHOP_ARRAYS, make_forward
 from msnlan_jax.inference.tiling import Image, Part, Pixels
-from msnlan_jax.network import KERNEL_SIZES, MSNLAN, parameters
-from msnlan_jax.network.attention import count_bands, streaming
+from msnlan_jax.network import MSNLAN
 from msnlan_jax.pictures import Picture, imresize, to_rgb
 
 INFERENCE_MODES = ("whole", "chop", "tile")
 TILE_SIZE = 64
 TILE_OVERLAP = 16
-# Bands are reported of pictures that take longer than so many seconds: JAX does not cache programs that report.
-_REPORTED_SECONDS = 30.0
 _LOG = logging.getLogger(__name__)
 # Pixels clipped and rounded at a time, because each step makes a copy in float32.
 _ROUNDED_PIXELS = 2**18
@@ -58,8 +55,7 @@ def upscale(
         tile_overlap: LR pixels that neighbouring tiles share, for "tile".
         memory_limit: GB that may be taken, by estimate; None for most of what is free. A whole picture that cannot be
             run in so little is run in tiles.
-        progress: called with how many parts are done, and of how many: tiles, or bands of a whole picture that takes
-            half a minute or more.
+        progress: called with how many parts are done, and of how many: tiles, or one whole picture.
         on_note: called with what is not as asked for, in a line; by default a warning is logged.
 
     Returns:
@@ -157,27 +153,22 @@ def _run(
     )
     if plan.note:
         (on_note or _warn_once)(plan.note)
-    scale, reports = _scale(model), False
+    scale = _scale(model)
     if isinstance(model, MSNLAN):
-        seconds = len(turns) * capacity.estimate_seconds(model.config, h, w)
-        reports = progress is not None and plan.inference == "whole" and seconds >= _REPORTED_SECONDS
-        model = programs.reconfigured(model, score_bytes=plan.score_bytes, report_bands=reports)
-        reports = reports and _bands(model, h, w) > 0
+        model = programs.reconfigured(model, score_bytes=plan.score_bytes)
     forward = make_forward(model, CHOP_ARRAYS.get(scale, ()) if plan.inference == "chop" else ())
     run: Callable[..., Iterator[Part]]
     count_parts: Callable[[int, int], int]
     if plan.inference == "whole":
-        run, count_parts = tiling.whole, functools.partial(_bands, model) if reports else lambda h, w: 1
+        run, count_parts = tiling.whole, lambda h, w: 1
     elif plan.inference == "chop":
         run, count_parts = tiling.chop, functools.partial(tiling.count_chop, scale=scale)
     else:
         run = functools.partial(tiling.tile, size=tile_size, overlap=tile_overlap)
         count_parts = functools.partial(tiling.count_tiles, size=tile_size, overlap=tile_overlap)
     total = sum(count_parts(*((w, h) if transpose else (h, w))) for transpose, _, _ in turns)
-    count = _Counter(progress, total)
-    run = functools.partial(run, forward, scale=scale, count=_Counter(None, 0) if reports else count)
-    parts = _average(run, lr, scale, turns) if self_ensemble else run(lr)
-    return _told(parts, count) if reports else parts
+    run = functools.partial(run, forward, scale=scale, count=_Counter(progress, total))
+    return _average(run, lr, scale, turns) if self_ensemble else run(lr)
 
 
 def _average(
@@ -198,12 +189,6 @@ def _turned(image: Pixels, transpose: bool, flip_rows: bool, flip_columns: bool)
     """Return a view of a picture, turned."""
     turned = image.transpose(1, 0, 2) if transpose else image
     return turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-
-
-def _told(parts: Iterator[Part], count: "_Counter") -> Iterator[Part]:
-    """Count bands of attention while parts are run."""
-    with streaming.listening(count):
-        yield from parts
 
 
 def _round_into(target: Picture, sr: Image) -> None:
@@ -258,10 +243,3 @@ def check_options(
 
 def _scale(model: nnx.Module) -> int:
     return model.scale  # type: ignore[attr-defined]
-
-
-def _bands(model: nnx.Module, h: int, w: int) -> int:
-    """In how many bands the attention of a whole picture is streamed."""
-    assert isinstance(model, MSNLAN)
-    config, array = model.config, programs.padded_size(parameters.split(model)[0], 1, h, w)
-    return sum(count_bands(*array, k, form=config.attention, score_bytes=config.score_bytes) for k in KERNEL_SIZES)

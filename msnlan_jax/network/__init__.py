@@ -7,11 +7,12 @@ from msnlan_jax.network import parameters
 from msnlan_jax.network.complexity import (
     multiply_adds,
 )
-from msnlan_jax.network.layers import (
+from msnlan_jax.network.compute import (
+    DTYPES,
+    EXACT,
     Compute,
 )
 from msnlan_jax.network.model import (
-    DTYPES,
     KERNEL_SIZES,
     MSNLAN,
     RGB_MEAN,
@@ -30,6 +31,7 @@ from msnlan_jax.network.parameters import (
 
 __all__ = [
     "DTYPES",
+    "EXACT",
     "KERNEL_SIZES",
     "MSNLAN",
     "RGB_MEAN",

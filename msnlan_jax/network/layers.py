@@ -11,18 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from msnlan_jax.network.attention import inside
-
-
-@dataclasses.dataclass(frozen=True)
-class Compute:
-    """How layers compute: the `dtype` of activations and the `precision` of products (parameters are float32).
-
-    `precision` is one of JAX's matmul precisions. "highest" keeps float32 exact on TPU and GPU, where "default"
-    silently means bf16 or TF32.
-    """
-
-    dtype: str = "float32"
-    precision: str = "highest"
+from msnlan_jax.network.compute import Compute
 
 
 @dataclasses.dataclass(frozen=True)

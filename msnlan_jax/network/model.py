@@ -16,37 +16,26 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.network.attention import FORMS, patch_attention
-from msnlan_jax.network.layers import WHOLE, ChannelAttention, Compute, Extent, conv, pixel_shuffle
+from msnlan_jax.network.attention import patch_attention
+from msnlan_jax.network.compute import EXACT, Compute
+from msnlan_jax.network.layers import WHOLE, ChannelAttention, Extent, conv, pixel_shuffle
 
 # Not DIV2K's usual mean. The product is rounded to float32 as the released checkpoint's own biases are.
 RGB_MEAN = np.float32(255) * np.array([0.4025, 0.4482, 0.4264], np.float32)
 KERNEL_SIZES = (3, 5, 7)
+SCALES = (2, 3, 4)
 RES_SCALE = 0.1
-DTYPES = ("float32", "bfloat16")
-PRECISIONS = ("default", "high", "highest")
 
 
 @dataclasses.dataclass(frozen=True)
 class MSNLANConfig:
-    """Sizes of a network and how it computes; the defaults are the published ×4 network.
+    """What a network is; the defaults are the published ×4 network. How it computes is apart, in `Compute`.
 
     Attributes:
         scale: up-scaling factor s, 2, 3 or 4.
         n_feats: channels C.
         n_groups: residual groups G, half before and half after the attention block; even.
         n_blocks: RMABs in each group, N.
-        dtype: of the activations, "float32" or "bfloat16". Parameters are float32.
-        precision: of matrix products, "highest" for exact float32 on every backend; "default" is faster on TPU and
-            GPU, and there means bf16 or TF32.
-        scan_blocks: run a group's blocks as a loop over their stacked parameters, which compiles several times faster,
-            or one after the other; None for a loop on accelerators only: gradients of convolutions in a loop are many
-            times slower on CPU. Parameters are the same either way.
-        remat: compute a block's inner activations anew for the gradient, for less memory; None for on TPU only, where
-            by its compiler's estimate it is also faster.
-        attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
-        score_bytes: how many bytes of attention scores are held at once; None for `patch_attention.SCORE_BYTES`.
-        report_bands: tell `streaming.listening` how far the streamed attention is.
 
     Raises:
         InputError: on a value outside these.
@@ -56,50 +45,15 @@ class MSNLANConfig:
     n_feats: int = 64
     n_groups: int = 8
     n_blocks: int = 9
-    dtype: str = "float32"
-    precision: str = "highest"
-    attention: str = "auto"
-    scan_blocks: bool | None = None
-    remat: bool | None = None
-    score_bytes: int | None = None
-    report_bands: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("scale", (2, 3, 4)),
-            ("dtype", DTYPES),
-            ("precision", PRECISIONS),
-            ("attention", FORMS),
-        ):
-            if getattr(self, name) not in choices or isinstance(getattr(self, name), float):
-                raise InputError(
-                    f"{name}: found {getattr(self, name)!r}, expected one of {', '.join(map(str, choices))}"
-                )
-        for name in ("scan_blocks", "remat"):
-            if getattr(self, name) not in (None, True, False):
-                raise InputError(f"{name}: found {getattr(self, name)!r}, expected None, True or False")
+        if self.scale not in SCALES or not isinstance(self.scale, int):
+            raise InputError(f"scale: found {self.scale!r}, expected one of {', '.join(map(str, SCALES))}")
         for name, least in (("n_feats", 2), ("n_groups", 2), ("n_blocks", 1)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise InputError(f"{name}: found {getattr(self, name)!r}, expected a whole number of at least {least}")
-        if self.score_bytes is not None and not (isinstance(self.score_bytes, int) and self.score_bytes > 0):
-            raise InputError(f"score_bytes: found {self.score_bytes!r}, expected None or a positive whole number")
         if self.n_groups % 2:
             raise InputError(f"n_groups: found {self.n_groups}, expected an even number")
-
-    @property
-    def compute(self) -> Compute:
-        """The part of the configuration that the layers need."""
-        return Compute(self.dtype, self.precision)
-
-    @property
-    def loops(self) -> bool:
-        """Whether blocks are run as a loop."""
-        return jax.default_backend() != "cpu" if self.scan_blocks is None else self.scan_blocks
-
-    @property
-    def rematerializes(self) -> bool:
-        """Whether a block's inner activations are computed anew for the gradient."""
-        return jax.default_backend() == "tpu" if self.remat is None else self.remat
 
 
 def _concat(parts: Sequence[Array]) -> Array:
@@ -111,7 +65,7 @@ class RMAB(nnx.Module):
 
     Args:
         n_feats: channels C.
-        compute: dtype and precision.
+        compute: how.
         rngs: parameter random stream.
     """
 
@@ -136,16 +90,12 @@ class ResidualGroup(nnx.Module):
     Args:
         n_feats: channels C.
         n_blocks: RMABs N.
-        compute: dtype and precision.
+        compute: how.
         rngs: parameter random stream.
-        loops: run the blocks as a loop over their stacked parameters.
-        remat: keep only what goes in and out of a block for the gradient.
     """
 
-    def __init__(
-        self, n_feats: int, n_blocks: int, *, compute: Compute, rngs: nnx.Rngs, loops: bool = False, remat: bool = False
-    ):
-        self.loops, self.remat = loops, remat
+    def __init__(self, n_feats: int, n_blocks: int, *, compute: Compute, rngs: nnx.Rngs):
+        self.uses_loops, self.uses_remat = compute.uses_loops, compute.uses_remat
         self.blocks = nnx.List([RMAB(n_feats, compute=compute, rngs=rngs) for _ in range(n_blocks)])
         self.conv = conv(n_feats, n_feats, 3, compute=compute, rngs=rngs)
 
@@ -156,10 +106,10 @@ class ResidualGroup(nnx.Module):
         def run(features: Array, state: Any) -> tuple[Array, None]:
             return nnx.merge(graphs[0], state)(features, extent), None
 
-        if self.remat:
-            run = jax.checkpoint(run, prevent_cse=not self.loops)  # which a loop does by itself
+        if self.uses_remat:
+            run = jax.checkpoint(run, prevent_cse=not self.uses_loops)  # which a loop does by itself
         features = x
-        if self.loops:
+        if self.uses_loops:
             features, _ = jax.lax.scan(run, features, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
         else:
             for state in states:
@@ -185,27 +135,13 @@ class NonLocalBranch(nnx.Module):
     Args:
         n_feats: channels C.
         kernel_size: patch side k.
-        compute: dtype and precision.
-        attention: form of the operator.
-        score_bytes: how many bytes of scores are held at once.
-        report_bands: tell of bands done.
+        compute: how.
         rngs: parameter random stream.
     """
 
-    def __init__(
-        self,
-        n_feats: int,
-        kernel_size: int,
-        *,
-        compute: Compute,
-        attention: str,
-        score_bytes: int | None = None,
-        report_bands: bool = False,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, n_feats: int, kernel_size: int, *, compute: Compute, rngs: nnx.Rngs):
         embed = functools.partial(PatchEmbedding, n_feats, compute=compute, rngs=rngs)
-        self.kernel_size, self.attention, self.precision = kernel_size, attention, compute.precision
-        self.score_bytes, self.report_bands = score_bytes, report_bands
+        self.kernel_size, self.compute = kernel_size, compute
         self.grid = embed(n_feats, 3)
         self.query = embed(n_feats // 2, 1)
         self.key = embed(n_feats // 2, 1)
@@ -224,10 +160,9 @@ class NonLocalBranch(nnx.Module):
             extent.mask(self.value(grid), margin=margin),
             self.kernel_size,
             size=extent.size,
-            form=self.attention,
-            precision=self.precision,
-            score_bytes=self.score_bytes,
-            report_bands=self.report_bands,
+            form=self.compute.attention,
+            precision=self.compute.precision,
+            score_bytes=self.compute.score_bytes,
         )
         return x + RES_SCALE * (extent.mask(attended).astype(x.dtype) + RES_SCALE * x)
 
@@ -237,15 +172,12 @@ class MSNLAB(nnx.Module):
 
     Args:
         n_feats: channels C.
-        compute: dtype and precision.
+        compute: how.
         rngs: parameter random stream.
-        attention: form of the patch attention, and other keyword arguments of the branches.
     """
 
-    def __init__(self, n_feats: int, *, compute: Compute, rngs: nnx.Rngs, **attention: Any):
-        self.branches = nnx.List(
-            [NonLocalBranch(n_feats, k, compute=compute, rngs=rngs, **attention) for k in KERNEL_SIZES]
-        )
+    def __init__(self, n_feats: int, *, compute: Compute, rngs: nnx.Rngs):
+        self.branches = nnx.List([NonLocalBranch(n_feats, k, compute=compute, rngs=rngs) for k in KERNEL_SIZES])
         self.fusion = conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
         self.channel_attention = ChannelAttention(n_feats, contrast=False, compute=compute, rngs=rngs)
 
@@ -259,35 +191,20 @@ class MSNLAN(nnx.Module):
     """The whole network: `[B,H,W,3]` RGB 0..255 in, `[B,sH,sW,3]` RGB 0..255 out (SPEC.md §1).
 
     Args:
-        config: sizes and how to compute.
+        config: what the network is.
+        compute: how it computes.
         rngs: parameter random stream; initialisation is PyTorch's default.
     """
 
-    def __init__(self, config: MSNLANConfig, *, rngs: nnx.Rngs):
-        c, compute = config.n_feats, config.compute
+    def __init__(self, config: MSNLANConfig, compute: Compute = EXACT, *, rngs: nnx.Rngs):
+        c, half = config.n_feats, config.n_groups // 2
         layer = functools.partial(conv, compute=compute, rngs=rngs)
-        group = functools.partial(
-            ResidualGroup,
-            c,
-            config.n_blocks,
-            compute=compute,
-            rngs=rngs,
-            loops=config.loops,
-            remat=config.rematerializes,
-        )
-        half = config.n_groups // 2
-        self.config = config
+        group = functools.partial(ResidualGroup, c, config.n_blocks, compute=compute, rngs=rngs)
+        self.config, self.compute = config, compute
         self.head = layer(3, c, 3)
         self.groups_before = nnx.List([group() for _ in range(half)])
         self.fusion_before = layer(c * half, c, 1)
-        self.attention = MSNLAB(
-            c,
-            compute=compute,
-            rngs=rngs,
-            attention=config.attention,
-            score_bytes=config.score_bytes,
-            report_bands=config.report_bands,
-        )
+        self.attention = MSNLAB(c, compute=compute, rngs=rngs)
         self.groups_after = nnx.List([group() for _ in range(half)])
         self.fusions_after = nnx.List([layer(2 * c, c, 1) for _ in range(half - 1)])
         self.body_conv = layer(c, c, 3)

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from msnlan_jax.errors import InputError
+from msnlan_jax.network.compute import EXACT, Compute
 from msnlan_jax.network.model import MSNLAN, MSNLANConfig
 
 Parameters = dict[str, Any]
@@ -29,15 +30,17 @@ class _NoRandomness(nnx.Rngs):
         return jax.random.key(0)
 
 
-def abstract_model(config: MSNLANConfig) -> MSNLAN:
+def abstract_model(config: MSNLANConfig, compute: Compute = EXACT) -> MSNLAN:
     """Return a network whose parameters are shapes without values."""
-    return nnx.eval_shape(lambda: MSNLAN(config, rngs=_NoRandomness()))
+    return nnx.eval_shape(lambda: MSNLAN(config, compute, rngs=_NoRandomness()))
 
 
 @functools.cache
-def abstract_parameters(config: MSNLANConfig) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
+def abstract_parameters(
+    config: MSNLANConfig, compute: Compute = EXACT
+) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
     """Return a network's graph, and path → shape and dtype of every parameter."""
-    return split(abstract_model(config))
+    return split(abstract_model(config, compute))
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, Parameters]:
@@ -52,9 +55,9 @@ def merge(graph: nnx.GraphDef, parameters: Parameters) -> nnx.Module:
     return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
-def to_model(config: MSNLANConfig, parameters: Parameters) -> MSNLAN:
+def to_model(config: MSNLANConfig, parameters: Parameters, compute: Compute = EXACT) -> MSNLAN:
     """Return the network with these parameters, in eval mode; `parameters` has every path, in the right shapes."""
-    graph, _ = abstract_parameters(config)
+    graph, _ = abstract_parameters(config, compute)
     model = cast(MSNLAN, merge(graph, {path: jnp.asarray(value) for path, value in parameters.items()}))
     model.eval()
     return model

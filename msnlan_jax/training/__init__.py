@@ -2,6 +2,7 @@
 
 from msnlan_jax.training.config import (
     check_config,
+    compute_config,
     model_config,
 )
 from msnlan_jax.training.loop import (
@@ -16,6 +17,7 @@ from msnlan_jax.training.step import (
 __all__ = [
     "Loader",
     "check_config",
+    "compute_config",
     "init_state",
     "make_step",
     "model_config",

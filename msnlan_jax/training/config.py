@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import INFERENCE_MODES
-from msnlan_jax.network import MSNLANConfig
+from msnlan_jax.network import Compute, MSNLANConfig
 from msnlan_jax.training.losses import LOSSES
 from msnlan_jax.training.optimization import learning_rate_schedule
 
@@ -22,18 +22,23 @@ def model_config(config: ConfigDict) -> MSNLANConfig:
     Raises:
         InputError: naming the field whose value is not possible.
     """
+    try:
+        return MSNLANConfig(scale=config.scale, **config.model.to_dict())
+    except InputError as error:
+        raise InputError(f"config: {error}") from None
+
+
+def compute_config(config: ConfigDict) -> Compute:
+    """Return how a configuration has its network compute.
+
+    Raises:
+        InputError: naming the field whose value is not possible.
+    """
     for name, choices in (("blocks", BLOCKS), ("remat", REMAT)):
         if config[name] not in choices:
             raise InputError(f"config.{name}: found {config[name]!r}, expected one of {', '.join(choices)}")
     try:
-        return MSNLANConfig(
-            scale=config.scale,
-            **config.model.to_dict(),
-            dtype=config.dtype,
-            precision=config.precision,
-            scan_blocks=BLOCKS[config.blocks],
-            remat=REMAT[config.remat],
-        )
+        return Compute(config.dtype, config.precision, loops=BLOCKS[config.blocks], remat=REMAT[config.remat])
     except InputError as error:
         raise InputError(f"config: {error}") from None
 
@@ -45,6 +50,7 @@ def check_config(config: ConfigDict, n_devices: int) -> None:
         InputError: naming the field, what was found and what was expected.
     """
     model_config(config)
+    compute_config(config)
     for name in (*_COUNTS, *_INTERVALS):
         if config[name] < 1:
             raise InputError(f"config.{name}: found {config[name]}, expected at least 1")

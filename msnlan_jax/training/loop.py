@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLAN, parameters
 from msnlan_jax.runtime import StopSignal
-from msnlan_jax.training.config import check_config, model_config
+from msnlan_jax.training.config import check_config, compute_config, model_config
 from msnlan_jax.training.monitor import Monitor
 from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_parameters
 from msnlan_jax.training.validation import Interrupted, Sets, validate
@@ -48,7 +48,7 @@ def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validatio
     began = time.perf_counter()
     check_config(config, jax.device_count())
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-    graph, _ = parameters.abstract_parameters(model_config(config))
+    graph, _ = parameters.abstract_parameters(model_config(config), compute_config(config))
     checkpoints = Checkpoints(workdir, config.keep_checkpoints)
     start, state = restore_or_init(config, checkpoints, mesh)
     run = _Run(config, mesh, checkpoints, Monitor(workdir, start, config.total_steps, config.batch_size), state)
@@ -111,8 +111,8 @@ class _Run:
         """Score the network, save it with its score, and return whether that was not interrupted."""
         config = self.config
         # Numbers are reported in exact float32, whatever the training computes in.
-        exact = dataclasses.replace(model_config(config), dtype="float32", precision="highest")
-        graph, _ = parameters.abstract_parameters(exact)
+        exact = dataclasses.replace(compute_config(config), dtype="float32", precision="highest")
+        graph, _ = parameters.abstract_parameters(model_config(config), exact)
         here = jax.tree.map(lambda value: value.addressable_data(0), trained_parameters(self.state))
         try:
             network = parameters.merge(graph, here)

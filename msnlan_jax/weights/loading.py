@@ -11,7 +11,7 @@ import safetensors.numpy
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.network import DTYPES, MSNLAN, MSNLANConfig, parameters
+from msnlan_jax.network import DTYPES, MSNLAN, Compute, MSNLANConfig, parameters
 from msnlan_jax.pictures import Bicubic
 from msnlan_jax.runtime import files
 from msnlan_jax.weights import bundled, checkpoints, torch_files, torch_keys
@@ -21,7 +21,6 @@ WEIGHTS_HELP = (
     f".pt, .pth or .safetensors file, training workdir, or bundled: {', '.join(BUNDLED)} "
     f"({bundled.default_weights()} by default)"
 )
-ARCHITECTURE_FIELDS = ("scale", "n_feats", "n_groups", "n_blocks")
 # safetensors.numpy cannot read bfloat16.
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
 _TORCH_SUFFIXES = (".pt", ".pth")
@@ -57,8 +56,7 @@ def load_model(
     config, values = read_weights(source, scale)
     if scale is not None and config.scale != scale:
         raise InputError(f"{source}: found weights for ×{config.scale}, expected ×{scale}")
-    config = dataclasses.replace(config, dtype=dtype, precision=precision, attention=attention)
-    return parameters.to_model(config, values)
+    return parameters.to_model(config, values, Compute(dtype, precision, attention))
 
 
 def _bundled(name: str, scale: int | None) -> epath.Path:
@@ -117,7 +115,7 @@ def read_safetensors(path: epath.PathLike) -> tuple[MSNLANConfig, parameters.Par
         return torch_keys.from_torch(arrays, str(path))
     try:
         stored = json.loads(metadata["msnlan_config"])
-        config = MSNLANConfig(**{name: stored[name] for name in ARCHITECTURE_FIELDS})
+        config = MSNLANConfig(**{field.name: stored[field.name] for field in dataclasses.fields(MSNLANConfig)})
     except (InputError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: metadata msnlan_config is not a network's configuration: {error}") from None
     _, expected = parameters.abstract_parameters(config)
@@ -147,11 +145,10 @@ def write_safetensors(
     """
     if dtype not in (None, *DTYPES):
         raise InputError(f"dtype: found {dtype!r}, expected {' or '.join(DTYPES)}")
-    sizes = {name: getattr(config, name) for name in ARCHITECTURE_FIELDS}
     arrays = {
         key: np.asarray(value, None if dtype is None else jnp.dtype(dtype), order="C") for key, value in values.items()
     }
-    files.write_bytes(path, safetensors.numpy.save(arrays, {"msnlan_config": json.dumps(sizes)}))
+    files.write_bytes(path, safetensors.numpy.save(arrays, {"msnlan_config": json.dumps(dataclasses.asdict(config))}))
 
 
 def convert(

@@ -1,5 +1,7 @@
 """Starting a training from weights that exist."""
 
+import dataclasses
+
 import numpy as np
 
 from msnlan_jax.errors import InputError
@@ -25,8 +27,8 @@ def read_start(
         InputError: when it cannot be read, or is of another scale or size.
     """
     found_config, values = loading.read_weights(source, None if new_tail else config.scale)
-    for name in loading.ARCHITECTURE_FIELDS:
-        found, expected = getattr(found_config, name), getattr(config, name)
+    for name, expected in dataclasses.asdict(config).items():
+        found = getattr(found_config, name)
         if found == expected or (name == "scale" and new_tail):
             continue
         if name == "scale":

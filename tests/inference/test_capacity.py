@@ -11,7 +11,6 @@ from etils import epath
 from msnlan_jax import report
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import capacity, programs
-from msnlan_jax.inference import upscaling as inference
 from msnlan_jax.inference.upscaling import predict, upscale
 from msnlan_jax.network import parameters
 from msnlan_jax.network.attention import streaming
@@ -231,22 +230,6 @@ def test_other_limits_are_refused(limit):
         upscale(Nearest(2), noise(0, 8, 8, 3), memory_limit=limit)
 
 
-@pytest.mark.usefixtures("no_program")
-@pytest.mark.parametrize("self_ensemble", [False, True])
-def test_bands_are_counted_up_to_their_total(network, monkeypatch, self_ensemble):
-    monkeypatch.setattr(inference, "_REPORTED_SECONDS", 0.0)
-    lr, told = picture(0, 30, 21, 3), []
-    options = {"memory_limit": needed(network, 30, 21, 2**15) / GB, "self_ensemble": self_ensemble}
-    expected = predict(network, lr, **options)
-    found = predict(network, lr, **options, progress=lambda *counts: told.append(counts))
-    assert relative_l2(found, expected) <= FORWARD
-    total = told[-1][1]
-    assert total >= 3 * 16
-    assert told == [(done, total) for done in range(1, total + 1)]
-    predict(network, lr, **options)
-    assert len(told) == total
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -267,17 +250,6 @@ def test_parts_of_a_chop_cut_twice():
     told = []
     predict(Nearest(4), picture(0, 98, 100, 3), inference="chop", progress=lambda *counts: told.append(counts))
     assert told == [(4, 16), (8, 16), (12, 16), (16, 16)]
-
-
-def test_programs_that_do_not_report_are_as_before(network):
-    def program(model):
-        graph, values = parameters.split(model)
-        sizes = np.array([[12, 10]], np.int32)
-        return programs._compiled().lower(graph, values, picture(0, 1, 16, 16, 3), sizes).as_text()
-
-    streamed = programs.reconfigured(network, attention="streamed")
-    assert "callback" not in program(streamed)
-    assert "callback" in program(programs.reconfigured(streamed, report_bands=True))
 
 
 @pytest.mark.usefixtures("no_program")

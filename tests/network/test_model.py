@@ -10,6 +10,7 @@ from flax import nnx
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import parameters as params
+from msnlan_jax.network.compute import Compute
 from msnlan_jax.network.model import KERNEL_SIZES, MSNLAN, RES_SCALE, RGB_MEAN, MSNLANConfig, count_parameters
 from tests.helpers import (
     FORWARD,
@@ -103,18 +104,18 @@ def test_initialisation_is_pytorchs():
 
 
 def test_bfloat16_is_near_float32():
-    config = MSNLANConfig(2, n_feats=16, n_groups=2, n_blocks=1, dtype="bfloat16")
-    _, parameters = params.split(MSNLAN(config, rngs=nnx.Rngs(0)))
+    compute = Compute("bfloat16")
+    _, parameters = params.split(MSNLAN(SMALL, compute, rngs=nnx.Rngs(0)))
     assert {value.dtype for value in parameters.values()} == {jnp.dtype("float32")}
     x = picture(0, 1, 3, 12, 10)
-    found, expected = forward(config, parameters, x), forward(SMALL, parameters, x)
+    found, expected = forward(SMALL, parameters, x, compute=compute), forward(SMALL, parameters, x)
     assert found.dtype == np.float32
     assert 1e-5 < relative_l2(found, expected) < 1e-2
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_parts_keep_bfloat16(name):
-    model = MSNLAN(MSNLANConfig(2, 16, 2, 1, dtype="bfloat16"), rngs=nnx.Rngs(0))
+    model = MSNLAN(SMALL, Compute("bfloat16"), rngs=nnx.Rngs(0))
     x = jax.ShapeDtypeStruct((1, 5, 4, 16), jnp.bfloat16)
     y = jax.eval_shape(part(model, PARTS[name][1]), x)
     assert (y.shape, y.dtype) == (x.shape, x.dtype)
@@ -138,8 +139,8 @@ def test_equal_configurations_share_one_compilation():
 @pytest.mark.parametrize("form", ["unfold", "box", "hybrid", "streamed"])
 @pytest.mark.parametrize("precision", ["default", "highest"])
 def test_precision_reaches_every_product(precision, form):
-    config = MSNLANConfig(2, 16, 2, 1, precision=precision, attention=form)
-    graph, parameters = params.split(MSNLAN(config, rngs=nnx.Rngs(0)))
+    compute = Compute(precision=precision, attention=form)
+    graph, parameters = params.split(MSNLAN(SMALL, compute, rngs=nnx.Rngs(0)))
 
     def loss(parameters, x):
         return params.merge(graph, parameters)(x).sum()
@@ -153,7 +154,7 @@ def test_precision_reaches_every_product(precision, form):
 @pytest.mark.parametrize("form", ["unfold", "box", "hybrid", "streamed"])
 def test_configured_attention_form_is_used(monkeypatch, form):
     used = record_forms(monkeypatch)
-    model = MSNLAN(MSNLANConfig(2, 16, 2, 1, attention=form), rngs=nnx.Rngs(0))
+    model = MSNLAN(SMALL, Compute(attention=form), rngs=nnx.Rngs(0))
     jax.eval_shape(model, jax.ShapeDtypeStruct((1, 5, 4, 3), jnp.float32))
     assert used == {form}
 
@@ -165,6 +166,7 @@ def test_configured_attention_form_is_used(monkeypatch, form):
         ("dtype", "float16", "float32, bfloat16"),
         ("precision", "fast", "default, high, highest"),
         ("attention", "flash", "auto, unfold, box, hybrid, streamed"),
+        ("score_bytes", 0, "positive"),
         ("n_feats", 1, "at least 2"),
         ("n_groups", 0, "at least 2"),
         ("n_groups", 3, "even"),
@@ -173,7 +175,7 @@ def test_configured_attention_form_is_used(monkeypatch, form):
 )
 def test_bad_configurations_are_refused(field, value, expected):
     with pytest.raises(InputError, match=f"{field}: found {value!r}, expected .*{expected}"):
-        MSNLANConfig(**{field: value})
+        (Compute if field in vars(Compute) else MSNLANConfig)(**{field: value})
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -188,13 +190,14 @@ def test_pictures_smaller_than_the_array_get_their_own_results(scale):
         assert relative_l2(found[n : n + 1, : h * scale, : w * scale], alone) <= FORWARD
 
 
-@pytest.mark.parametrize("changes", [{"scan_blocks": True}, {"remat": True}, {"scan_blocks": True, "remat": True}])
+@pytest.mark.parametrize("changes", [{"loops": True}, {"remat": True}, {"loops": True, "remat": True}])
 def test_how_blocks_are_run_changes_nothing(changes):
-    config = MSNLANConfig(2, 16, 2, 3, scan_blocks=False)
-    values = params.split(MSNLAN(config, rngs=nnx.Rngs(0)))[1]
+    config, compute = MSNLANConfig(2, 16, 2, 3), Compute(loops=False)
+    values = params.split(MSNLAN(config, compute, rngs=nnx.Rngs(0)))[1]
     x, cotangent = picture(0, 1, 3, 6, 5), normal(1, 1, 16, 6, 5)
-    other = dataclasses.replace(config, **changes)
-    assert params.abstract_parameters(other)[1] == params.abstract_parameters(config)[1]
-    path, features = "groups_before.0", normal(0, 1, 16, 6, 5)
-    assert_same_run(run(other, values, path, features, cotangent), run(config, values, path, features, cotangent))
-    assert relative_l2(forward(other, values, x), forward(config, values, x)) <= FORWARD
+    other = dataclasses.replace(compute, **changes)
+    assert params.abstract_parameters(config, other)[1] == params.abstract_parameters(config, compute)[1]
+    part_of = partial(run, config, values, "groups_before.0", normal(0, 1, 16, 6, 5), cotangent)
+    assert_same_run(part_of(compute=other), part_of(compute=compute))
+    whole = partial(forward, config, values, x)
+    assert relative_l2(whole(compute=other), whole(compute=compute)) <= FORWARD

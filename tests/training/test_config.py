@@ -1,8 +1,9 @@
 import pytest
 
 from msnlan_jax.errors import InputError
+from msnlan_jax.network.compute import Compute
 from msnlan_jax.network.model import MSNLANConfig
-from msnlan_jax.training.config import check_config, model_config
+from msnlan_jax.training.config import check_config, compute_config, model_config
 from tests.samples import SIZES, experiment
 
 
@@ -52,7 +53,10 @@ def test_impossible_values_are_refused_by_field(field, value):
 
 def test_the_configuration_reaches_the_network():
     config = experiment(scale=3, dtype="bfloat16", precision="high")
-    assert model_config(config) == MSNLANConfig(3, **SIZES, dtype="bfloat16", precision="high")
+    assert model_config(config) == MSNLANConfig(3, **SIZES)
+    assert compute_config(config) == Compute("bfloat16", "high")
+    config = experiment(blocks="unroll", remat="on")
+    assert compute_config(config) == Compute(precision="default", loops=False, remat=True)
 
 
 def test_a_batch_is_divided_by_devices_and_parts():

@@ -11,7 +11,7 @@ from etils import epath
 
 from msnlan_jax import weights
 from msnlan_jax.errors import InputError
-from msnlan_jax.network import parameters
+from msnlan_jax.network import Compute, parameters
 from msnlan_jax.pictures.bicubic import Bicubic
 from msnlan_jax.weights import bundled
 from msnlan_jax.weights.torch_keys import to_torch
@@ -76,8 +76,7 @@ def test_options_reach_the_network(tmp_path, values):
     model = weights.load_model(path, dtype="bfloat16", precision="default", attention="box")
     y = model(jnp.asarray(noise(0, 1, 5, 4, 3), jnp.float32))
     assert (y.shape, y.dtype) == ((1, 10, 8, 3), np.float32)
-    config = model.config
-    assert (config.dtype, config.precision, config.attention) == ("bfloat16", "default", "box")
+    assert (model.config, model.compute) == (CONFIG, Compute("bfloat16", "default", "box"))
     with pytest.raises(InputError, match=r"^dtype: found 'float16', expected"):
         weights.load_model(path, dtype="float16")
 

@@ -4,26 +4,20 @@ from msnlan_jax.network.attention.operator import (
     FORMS,
     NORM_FLOOR,
     TEMPERATURE,
-    count_bands,
     inside,
     limit_scores,
     patch_attention,
     smallest_block,
     working_bytes,
 )
-from msnlan_jax.network.attention.streaming import (
-    listening,
-    split_rows,
-)
+from msnlan_jax.network.attention.streaming import split_rows
 
 __all__ = [
     "FORMS",
     "NORM_FLOOR",
     "TEMPERATURE",
-    "count_bands",
     "inside",
     "limit_scores",
-    "listening",
     "patch_attention",
     "smallest_block",
     "split_rows",

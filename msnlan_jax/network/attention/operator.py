@@ -40,7 +40,6 @@ def patch_attention(
     form: str = "auto",
     precision: str = "highest",
     score_bytes: int | None = None,
-    report_bands: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Attend from every k×k patch of `query` to all k×k patches of `key`, pasting the k×k patches of `value`.
 
@@ -60,7 +59,6 @@ def patch_attention(
         precision: JAX matmul precision.
         score_bytes: how large a score matrix may be before "auto" streams it, and how large a part of it "streamed"
             holds; None for SCORE_BYTES.
-        report_bands: tell `streaming.listening` of every band that "streamed" has done.
 
     Returns:
         float32, one vector per query position.
@@ -76,9 +74,7 @@ def patch_attention(
         (h, w), (hk, wk) = query.shape[1:3], key.shape[1:3]
         form = choose_form(h, w, hk, wk, score_bytes)
     implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": hybrid.hybrid}
-    implementations["streamed"] = functools.partial(
-        streaming.streamed, score_bytes=limit_scores(score_bytes), report=report_bands
-    )
+    implementations["streamed"] = functools.partial(streaming.streamed, score_bytes=limit_scores(score_bytes))
     if form not in implementations:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
     gain, bias, presence = _scaling(query, key, kernel_size, size)
@@ -95,14 +91,6 @@ def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None
 def limit_scores(score_bytes: int | None) -> int:
     """Return how large scores may be at once."""
     return SCORE_BYTES if score_bytes is None else score_bytes
-
-
-def count_bands(h: int, w: int, kernel_size: int, *, form: str = "auto", score_bytes: int | None = None) -> int:
-    """Return in how many bands a picture of h×w positions is streamed; 0 where its score matrix is held whole."""
-    hk, wk = h + kernel_size - 3, w + kernel_size - 3
-    if (choose_form(h, w, hk, wk, score_bytes) if form == "auto" else form) != "streamed":
-        return 0
-    return math.ceil(h / streaming.split_rows(h, w, hk, wk, limit_scores(score_bytes))[0])
 
 
 def working_bytes(h: int, w: int, kernel_size: int, score_bytes: int | None = None) -> int:

@@ -5,10 +5,8 @@ other; only the filter along columns is left. A band needs no rows around it, an
 is that of one band's scores against one block, whatever the picture's size.
 """
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +17,6 @@ from msnlan_jax.network.attention.score_matrix import NOWHERE, apart, fold_axis,
 # On CPU bands are no larger than fits into its caches, if a row of queries is not: at 80×120 pixels and 32 channels
 # 1.6 to 2 times as fast as bands of hundreds of MB, and as exact. Elsewhere small programs would not fill the chip.
 _CACHED_BYTES = 8 * 2**20
-# Who is told of bands done. Programs outlive their listeners, so they cannot hold them.
-_LISTENERS: list[Callable[[], None]] = []
-
-
-@contextlib.contextmanager
-def listening(listener: Callable[[], None]) -> Iterator[None]:
-    """Call `listener` whenever a band of any program that reports is done; on leaving, all of them have been."""
-    _LISTENERS.append(listener)
-    try:
-        yield
-        jax.effects_barrier()
-    finally:
-        _LISTENERS.remove(listener)
 
 
 def split_rows(h: int, w: int, hk: int, wk: int, score_bytes: int) -> tuple[int, int]:
@@ -54,7 +39,6 @@ def streamed(
     precision: str,
     *,
     score_bytes: int,
-    report: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Attend without ever holding a whole score matrix; arguments as in `patch_attention`.
 
@@ -68,10 +52,9 @@ def streamed(
         k: patch side.
         precision: of matrix products.
         score_bytes: about how large a band's scores against a block may be; on CPU bands are smaller.
-        report: tell whoever is `listening` of every band done.
     """
     unfolded = [unfold_axis(x, k, axis=1) for x in (query, key, value)]
-    attend = functools.partial(_attend, k=k, score_bytes=score_bytes, report=report)
+    attend = functools.partial(_attend, k=k, score_bytes=score_bytes)
     with jax.default_matmul_precision(precision):
         pasted = jax.lax.map(lambda image: attend(*image), (*unfolded, gain, bias, presence))
     return fold_axis(pasted, k, axis=1)
@@ -86,7 +69,6 @@ def _attend(
     presence: Float[Array, "h w"],
     k: int,
     score_bytes: int,
-    report: bool,
 ) -> Float[Array, "h w c"]:
     """Attend from bands of rows of one image; the softmax over several blocks of keys takes two passes."""
     (h, w), (hk, wk) = query.shape[:2], key.shape[:2]
@@ -133,19 +115,8 @@ def _attend(
         share = presence / total
         return jax.lax.scan(paste, jnp.zeros((*presence.shape, value.shape[-1])), blocks)[0]
 
-    def attend_and_tell(band: tuple[Array, Array]) -> Array:
-        output = attend(band)
-        # A number of the result, because what depends on nothing may run at any time.
-        jax.debug.callback(_tell, output[0, 0, 0])
-        return output
-
-    bands = jax.lax.map(attend_and_tell if report else attend, (_split(query, band_rows), _split(presence, band_rows)))
+    bands = jax.lax.map(attend, (_split(query, band_rows), _split(presence, band_rows)))
     return bands.reshape(-1, w, value.shape[-1])[:h]
-
-
-def _tell(_: Array) -> None:
-    for listener in _LISTENERS:
-        listener()
 
 
 def _split(x: Float[Array, "h ..."], rows: int, fill: float = 0.0) -> Float[Array, "n rows ..."]:

@@ -1,0 +1,62 @@
+"""How a network computes, which no weights file holds: any network may be run in any of these ways."""
+
+import dataclasses
+
+import jax
+
+from msnlan_jax.errors import InputError
+from msnlan_jax.network.attention import FORMS
+
+DTYPES = ("float32", "bfloat16")
+PRECISIONS = ("default", "high", "highest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a network computes; by default in exact float32, and the rest as it is best here.
+
+    Attributes:
+        dtype: of the activations, "float32" or "bfloat16". Parameters are float32.
+        precision: of matrix products, "highest" for exact float32 on every backend; "default" is faster on TPU and
+            GPU, and there means bf16 or TF32.
+        attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
+        score_bytes: how many bytes of attention scores are held at once; None for 256 MiB.
+        loops: run a group's blocks as a loop over their stacked parameters, which compiles several times faster, or
+            one after the other; None for a loop on accelerators only: gradients of convolutions in a loop are many
+            times slower on CPU. Parameters are the same either way.
+        remat: compute a block's inner activations anew for the gradient, for less memory; None for on TPU only, where
+            by its compiler's estimate it is also faster.
+
+    Raises:
+        InputError: on a value outside these.
+    """
+
+    dtype: str = "float32"
+    precision: str = "highest"
+    attention: str = "auto"
+    score_bytes: int | None = None
+    loops: bool | None = None
+    remat: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (("dtype", DTYPES), ("precision", PRECISIONS), ("attention", FORMS)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name}: found {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+        for name in ("loops", "remat"):
+            if getattr(self, name) not in (None, True, False):
+                raise InputError(f"{name}: found {getattr(self, name)!r}, expected None, True or False")
+        if self.score_bytes is not None and not (isinstance(self.score_bytes, int) and self.score_bytes > 0):
+            raise InputError(f"score_bytes: found {self.score_bytes!r}, expected None or a positive whole number")
+
+    @property
+    def uses_loops(self) -> bool:
+        """Whether blocks are run as a loop, on the backend there is."""
+        return jax.default_backend() != "cpu" if self.loops is None else self.loops
+
+    @property
+    def uses_remat(self) -> bool:
+        """Whether a block's inner activations are computed anew for the gradient, on the backend there is."""
+        return jax.default_backend() == "tpu" if self.remat is None else self.remat
+
+
+EXACT = Compute()
