@@ -16,10 +16,8 @@ from tqdm import tqdm
 from data.arrays import SUFFIX, write_picture
 from data.folders import find_pairs
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures import Pair, RGBPicture, read_pair, read_rgb
+from msnlan_jax.pictures import Pair, read_pair, read_rgb
 from msnlan_jax.runtime import command, files
-
-Target = tuple[epath.Path, RGBPicture]
 
 
 class Counts(NamedTuple):
