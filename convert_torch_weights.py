@@ -1,55 +1,9 @@
 """Convert the authors' PyTorch weights to safetensors for this package, or back; look into weights; verify them."""
 
-import argparse
-
-from msnlan_jax import weights
-from msnlan_jax.network import DTYPES, abstract_model, count_parameters
-from msnlan_jax.pictures import read_rgb
 from msnlan_jax.runtime import command
-from msnlan_jax.weights import inspection
+from msnlan_jax.weights import conversion
 
-
-def parse_flags() -> argparse.Namespace:
-    """Read the command line."""
-    parser = command.Parser(description=__doc__)
-    parser.add_argument("--input", help=".pt, .pth or .safetensors file, or a training workdir")
-    parser.add_argument("--output", help="file to write: .safetensors, or .pt with --to_torch")
-    parser.add_argument("--to_torch", action="store_true", help="write a PyTorch state_dict with the released keys")
-    parser.add_argument("--dtype", choices=DTYPES, help="of what is stored; as it is by default, bit for bit")
-    parser.add_argument("--verify", action="store_true", help="run --input here and in PyTorch, and compare")
-    parser.add_argument("--picture", help="for --verify: a small picture; by default a part of a built-in photo")
-    parser.add_argument("--inspect", metavar="FILE", help="only say what a checkpoint holds, of any kind")
-    flags = parser.parse_args()
-    if flags.input is None and (flags.inspect is None or flags.output or flags.verify):
-        parser.error("the following arguments are required: --input, or --inspect alone")
-    if flags.inspect is None and flags.output is None and not flags.verify:
-        parser.error("the following arguments are required: --output, or --verify")
-    if flags.dtype == "bfloat16" and flags.to_torch:
-        parser.error("--dtype: found bfloat16 with --to_torch, expected float32, as released")
-    return flags
-
-
-def main() -> None:
-    """Do what the flags say, each with one file."""
-    flags = parse_flags()
-    if flags.inspect is not None:
-        print("\n".join(inspection.inspect(flags.inspect)))
-    if flags.output is not None:
-        config = weights.convert(flags.input, flags.output, to_torch=flags.to_torch, dtype=flags.dtype)
-        print(
-            f"{flags.input} -> {flags.output}: ×{config.scale}, C={config.n_feats}, G={config.n_groups}, "
-            f"N={config.n_blocks}, {count_parameters(abstract_model(config)):,} parameters"
-        )
-    if flags.verify:
-        picture = read_rgb(flags.picture) if flags.picture else inspection.built_in_picture()
-        found = inspection.verify(flags.input, picture)
-        print(
-            f"{flags.input} on {flags.picture or 'a built-in photo'}, {picture.shape[1]}×{picture.shape[0]}: here and "
-            f"in PyTorch, outputs of 0..255 differ by {found.largest:.2e} at most, {found.mean:.2e} on average, "
-            f"{found.relative:.1e} of the whole (rounding in float32 makes up to about 1e-5); PSNR between them "
-            f"{found.psnr:.1f} dB"
-        )
-
+main = conversion.main
 
 if __name__ == "__main__":
     command.run(main)

@@ -1,14 +1,18 @@
 """Everything that holds parameters: files, checkpoints, workdirs, and the weights that come with the package."""
 
-from msnlan_jax.weights import bundled, inspection
+from msnlan_jax.weights import bundled, conversion, inspection
 from msnlan_jax.weights.checkpoints import (
     Checkpoints,
 )
+from msnlan_jax.weights.conversion import (
+    convert,
+)
 from msnlan_jax.weights.loading import (
     WEIGHTS_HELP,
-    convert,
     load_model,
     read_weights,
+)
+from msnlan_jax.weights.safetensors_files import (
     write_safetensors,
 )
 from msnlan_jax.weights.warm_start import (
@@ -23,6 +27,7 @@ __all__ = [
     "Checkpoints",
     "bundled",
     "claim_workdir",
+    "conversion",
     "convert",
     "inspection",
     "load_model",

@@ -25,7 +25,7 @@ METRIC = "psnr"
 _METRICS = "metrics"  # Orbax's name for the item of a checkpoint's scores, and for the file in it
 _FINGERPRINTS = "fingerprints"
 _DISK_FULL = "No space left on device"
-# A file system or memory that may recover, or whose owner may let us in.
+# In what is said by a file system that may work again later or denies access: no checkpoint is to blame for that.
 _NOT_DAMAGE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
 
 
@@ -60,8 +60,8 @@ class Checkpoints:
     def save(self, step: int, state: Mapping[str, Any], psnr: float | None = None) -> None:
         """Save the state after `step` steps, with the PSNR it reaches, if it was measured.
 
-        Where that step's checkpoint is there, as when a run stopped before it was validated and goes on from it,
-        only its score is written: nothing is ever without a whole copy on disk.
+        A step that has been saved already, as by a run that was stopped before its validation, only gets its score:
+        its arrays are not written anew, so that there is a whole copy of them at every moment.
 
         Raises:
             InputError: when this or the checkpoint before cannot be written, as when the disk is full.
@@ -79,7 +79,7 @@ class Checkpoints:
             raise self._unwritten(error) from None
 
     def _add_metrics(self, step: int, metrics: Mapping[str, float] | None) -> None:
-        """Write a whole checkpoint's scores where Orbax looks for them."""
+        """Write the scores of a checkpoint that is there where Orbax looks for them."""
         if metrics:
             path = _folder(self._workdir) / str(step) / _METRICS / _METRICS
             distributed.on_first(lambda: files.write_bytes(path, json.dumps(metrics).encode()))
@@ -105,7 +105,7 @@ class Checkpoints:
                 _check_fingerprints(restored)
             except Exception as error:  # a damaged checkpoint may raise anything
                 reason, is_damage = _reason(error), _is_damage(error)
-            # Asked by all before one of them raises: the others would wait for it.
+            # All processes answer both questions before any of them raises: else the others would wait here for ever.
             failed = distributed.any_process(reason is not None)
             reason = reason or "another process cannot read it"
             if distributed.any_process(not is_damage):
@@ -219,7 +219,7 @@ def _checksum(leaves: list[Array]) -> UInt32[Array, ""]:
     total = jnp.zeros((), jnp.uint32)
     for leaf in leaves:
         bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32).ravel()
-        # Odd weights: no single change can vanish, nor can a swap.
+        # An odd factor has an inverse modulo 2³², so that no single change is lost; they differ, so that swaps show.
         total = total * jnp.uint32(31) + jnp.sum(bits * (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1))
     return total
 
@@ -237,7 +237,7 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Say in a line what Orbax says in many."""
+    """Return the one line that matters of an error of Orbax's."""
     if _DISK_FULL in str(error):
         return _DISK_FULL
     said, *_ = str(error).split(" [tensorstore_spec")  # followed by a page of how it was going to be read

@@ -1,6 +1,5 @@
 """Looking into weights: what any checkpoint file holds, and whether ours and PyTorch's network agree on a picture."""
 
-import io
 import json
 import math
 from collections import Counter
@@ -15,7 +14,9 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLANConfig, count_parameters, parameters
 from msnlan_jax.pictures import RGBPicture
 from msnlan_jax.runtime import compiler_options, files, machine
-from msnlan_jax.weights import checkpoints, loading, torch_files, torch_keys
+from msnlan_jax.weights import loading, torch_files, torch_keys
+from msnlan_jax.weights.safetensors_files import is_safetensors
+from msnlan_jax.weights.workdir import read_config
 
 _SHOWN = 8
 
@@ -69,7 +70,7 @@ def verify(source: epath.PathLike, picture: RGBPicture) -> Difference:
     with torch.no_grad():
         theirs = network(torch.from_numpy(lr.transpose(2, 0, 1)[None].copy()))[0].numpy().transpose(1, 2, 0)
     graph, _ = parameters.abstract_parameters(config)
-    run = jax.jit(lambda values, x: parameters.merge(graph, values)(x), compiler_options=compiler_options())  # type: ignore[operator]
+    run = jax.jit(lambda values, x: parameters.merge(graph, values)(x), compiler_options=compiler_options())
     difference = np.abs(np.asarray(run(values, lr[None])[0]) - theirs).astype(np.float64)
     square = float(np.mean(np.square(difference)))
     psnr = 10 * math.log10(255**2 / square) if square > 0 else math.inf
@@ -90,7 +91,7 @@ def inspect(source: epath.PathLike) -> list[str]:
     if path.is_dir():
         return _inspect_workdir(path)
     data = files.read_bytes(path, "checkpoint")
-    if path.suffix in (".pt", ".pth") and not torch_files.is_safetensors(data):
+    if path.suffix in torch_files.SUFFIXES and not is_safetensors(data):
         kind, entries, notes = _read_torch(path, data)
     else:
         kind, entries, notes = _read_safetensors(path, data)
@@ -106,7 +107,7 @@ def inspect(source: epath.PathLike) -> list[str]:
 
 def _inspect_workdir(path: epath.Path) -> list[str]:
     lines = [f"{path}: training workdir"]
-    stored = checkpoints.read_config(path)
+    stored = read_config(path)
     lines.append(f"config: ×{stored.get('scale')}, {json.dumps(stored.get('model'))}")
     folder = path / "checkpoints"
     steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
@@ -120,16 +121,12 @@ def _inspect_workdir(path: epath.Path) -> list[str]:
 
 
 def _read_torch(path: epath.Path, data: bytes) -> tuple[str, dict[str, Entry], list[str]]:
-    try:
-        import torch
-    except ImportError:
-        raise InputError(f"{path}: PyTorch files need PyTorch: pip install -e '.[torch]'") from None
+    torch = torch_files.import_torch(path)
     kind = f"PyTorch, {'zip' if data.startswith(b'PK') else 'pre-1.6'} format"
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
-        return kind, {}, [f"cannot be read: {reason.removesuffix(': ')}"]
+        content = torch_files.unpickle(path, data)
+    except InputError as error:
+        return kind, {}, [f"cannot be read: {str(error).removeprefix(f'{path}: ')}"]
     entries, notes = {}, []
     for key, value in _flatten(content):
         if isinstance(value, torch.Tensor):

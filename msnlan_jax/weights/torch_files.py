@@ -4,12 +4,16 @@ import io
 import re
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from etils import epath
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.runtime import files
+from msnlan_jax.weights.safetensors_files import is_safetensors
+
+SUFFIXES = (".pt", ".pth")
 
 
 def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
@@ -26,14 +30,7 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
     data = files.read_bytes(path, "PyTorch checkpoint")
     if is_safetensors(data):
         raise InputError(f"{path}: found a safetensors file, expected a name that ends in .safetensors")
-    torch = _import_torch(path)
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle may raise anything
-        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise InputError(f"{path}: refused: it asks to run {code[1]}, expected tensors only") from None
-        reason = f"{type(error).__name__}: {error}".split(". ")[0]
-        raise InputError(f"{path}: not a readable PyTorch checkpoint, damaged or cut short: {reason}") from None
+    torch, state = import_torch(path), unpickle(path, data)
     if not isinstance(state, Mapping):
         raise InputError(f"{path}: found a {type(state).__name__}, expected a state_dict (key → tensor)")
     for key, value in state.items():
@@ -48,9 +45,24 @@ def read_torch(path: epath.PathLike) -> dict[str, np.ndarray]:
     return {str(key): value.detach().numpy() for key, value in state.items()}
 
 
-def is_safetensors(data: bytes) -> bool:
-    """Whether a file is a safetensors file, whatever its name says."""
-    return data[8:9] == b"{"
+def unpickle(path: epath.PathLike, data: bytes) -> Any:
+    """Return what a PyTorch file holds, whatever it is; nothing in it is run.
+
+    Args:
+        path: the file, for messages.
+        data: its content.
+
+    Raises:
+        InputError: as `read_torch`.
+    """
+    torch = import_torch(path)
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle may raise anything
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise InputError(f"{path}: refused: it asks to run {code[1]}, expected tensors only") from None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0].removesuffix(": ")
+        raise InputError(f"{path}: not a readable PyTorch checkpoint, damaged or cut short: {reason}") from None
 
 
 def write_torch(path: epath.PathLike, state: Mapping[str, np.ndarray]) -> None:
@@ -59,13 +71,18 @@ def write_torch(path: epath.PathLike, state: Mapping[str, np.ndarray]) -> None:
     Raises:
         InputError: when PyTorch is not installed or the file cannot be written.
     """
-    torch = _import_torch(path)
+    torch = import_torch(path)
     buffer = io.BytesIO()
     torch.save({key: torch.from_numpy(np.array(value)) for key, value in state.items()}, buffer)
     files.write_bytes(path, buffer.getvalue())
 
 
-def _import_torch(path: epath.PathLike) -> ModuleType:
+def import_torch(path: epath.PathLike) -> ModuleType:
+    """Return PyTorch.
+
+    Raises:
+        InputError: naming the file that needs it, when it is not installed.
+    """
     try:
         import torch
     except ImportError:
