@@ -77,7 +77,7 @@ def _prepare_picture(pairs: dict[int, Pair], output: epath.Path) -> bool | str:
 
 
 def _is_fresh(target: epath.Path, source: epath.Path) -> bool:
-    return target.exists() and target.stat().mtime >= source.stat().mtime
+    return bool(target.exists() and target.stat().mtime >= source.stat().mtime)
 
 
 def main() -> None:

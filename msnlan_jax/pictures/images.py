@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.runtime import files
@@ -59,7 +59,7 @@ def read_photo(path: epath.PathLike) -> Photo:
     except Image.DecompressionBombError:
         raise InputError(f"{path}: found more than {MAX_PIXELS:,} pixels, a decompression bomb; refused") from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser does
-        reason = "not a picture in a known format" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "not a picture in a known format" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(f"{path}: broken or unreadable picture: {reason}") from None
 
 

@@ -45,7 +45,7 @@ def read_bytes(path: epath.PathLike, kind: str) -> bytes:
     """
     path = epath.Path(path)
     try:
-        data = path.read_bytes()  # asking first whether it is there would double what a remote file takes
+        data: bytes = path.read_bytes()  # asking first whether it is there would double what a remote file takes
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         if path.is_dir():
             raise InputError(f"{path}: found a folder, expected a {kind}") from None

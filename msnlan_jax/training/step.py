@@ -51,30 +51,30 @@ def init_state(experiment: Experiment, values: parameters.Parameters) -> State:
         values: the parameters to start from.
     """
     zero = jnp.zeros((), jnp.int32)
-    state = {
+    state: State = {
         "params": values,
         "opt_state": make_optimizer(experiment).init(values),
         "counters": {"step": zero, "skipped": zero, "skipped_in_a_row": zero},
     }
-    return state | ({"ema": dict(values)} if experiment.ema_decay else {})
+    if experiment.ema_decay:
+        state["ema"] = dict(values)
+    return state
 
 
 def trained_parameters(state: State) -> parameters.Parameters:
     """Return the parameters that are validated and shipped: the averaged ones if there are any."""
-    return state["ema"] if "ema" in state else state["params"]
+    values: parameters.Parameters = state["ema" if "ema" in state else "params"]
+    return values
 
 
-def make_step(graph: nnx.GraphDef, experiment: Experiment, mesh: Mesh, loader: Loader) -> Step:
+def make_step(graph: nnx.GraphDef[Any], experiment: Experiment, mesh: Mesh, loader: Loader) -> Step:
     """Return the jitted step: state (donated), resident arrays and batch → state and metrics.
 
     A step whose loss or gradient is not finite changes nothing but the counters. Metrics are `loss`, `grad_norm`,
     `learning_rate`, `skipped` and `skipped_in_a_row`.
     """
-    optimizer, schedule, loss_function = (
-        make_optimizer(experiment),
-        learning_rate_schedule(experiment),
-        LOSSES[experiment.loss],
-    )
+    optimizer, schedule = make_optimizer(experiment), learning_rate_schedule(experiment)
+    loss_function = LOSSES[experiment.loss]
 
     def loss_of(values: parameters.Parameters, lr: Array, hr: Array) -> Array:
         network: Any = parameters.merge(graph, values)
@@ -82,7 +82,9 @@ def make_step(graph: nnx.GraphDef, experiment: Experiment, mesh: Mesh, loader: L
 
     def mean_over_devices(values: parameters.Parameters, resident: Any, batch: Any) -> tuple[Array, Any]:
         pictures = loader.crops(resident, batch)
-        return jax.lax.pmean(_accumulate(jax.value_and_grad(loss_of), values, pictures, experiment.accumulate), "data")
+        mine = _accumulate(jax.value_and_grad(loss_of), values, pictures, experiment.accumulate)
+        mean: tuple[Array, Any] = jax.lax.pmean(mine, "data")
+        return mean
 
     # Each device sees its own pictures only: left to the compiler, the attention's loop over pictures would gather
     # the whole batch on every device.
@@ -121,7 +123,7 @@ def make_step(graph: nnx.GraphDef, experiment: Experiment, mesh: Mesh, loader: L
 
 
 def _ema_decay(decay: float, step: Array) -> Array:
-    """Rise to `decay`, so that the average forgets the random start at once."""
+    """Return the decay after `step` steps: it rises to `decay`, so that the average soon forgets the random start."""
     return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
@@ -139,4 +141,5 @@ def _accumulate(
     start = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, values))
     # Gradients of convolutions inside a loop are many times slower on CPU.
     total, _ = jax.lax.scan(add, start, parts, unroll=n_parts if jax.default_backend() == "cpu" else 1)
-    return jax.tree.map(lambda x: x / n_parts, total)
+    mean: tuple[Array, Any] = jax.tree.map(lambda x: x / n_parts, total)
+    return mean
