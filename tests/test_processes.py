@@ -36,7 +36,7 @@ def test_help_of_the_module_command(tmp_path):
 KEPT = """
 import sys
 import numpy as np
-from msnlan_jax import command
+from msnlan_jax.runtime import command
 resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096
 if "keep" in sys.argv:
     command.keep_memory()
