@@ -82,6 +82,6 @@ def main() -> None:
         )
 
 
-def entry() -> None:
-    """Run the command `msnlan-convert`."""
+def run() -> None:
+    """Run the command, as `msnlan-convert` does."""
     command.run(main)
