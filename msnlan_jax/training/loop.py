@@ -49,20 +49,19 @@ def train(experiment: Experiment, workdir: epath.PathLike, loader: Loader, valid
     graph, _ = parameters.abstract_parameters(experiment.network, experiment.compute)
     checkpoints = Checkpoints(workdir, experiment.keep_checkpoints)
     start, state = restore_or_init(experiment, checkpoints, mesh)
-    run = _Run(
-        experiment, mesh, checkpoints, Monitor(workdir, start, experiment.total_steps, experiment.batch_size), state
-    )
+    monitor = Monitor(workdir, start, experiment.total_steps, experiment.batch_size)
+    run = _Run(experiment, mesh, checkpoints, monitor, state)
     if start:
-        run.monitor.say(f"continuing after step {start} of {experiment.total_steps}, from {workdir}")
+        monitor.say(f"continuing after step {start} of {experiment.total_steps}, from {workdir}")
     try:
         with run.stop.listening():
             # A run that was stopped or killed before its validation was done begins with that.
-            lacks_score = start > 0 and experiment.validates_after(start) and not run.monitor.has(start, "psnr")
+            lacks_score = start > 0 and experiment.validates_after(start) and not monitor.has(start, "psnr")
             is_stopping = lacks_score and not run.validate(start, validation_sets)
             if start < experiment.total_steps and not is_stopping:
                 run.steps(start, make_step(graph, experiment, mesh, loader), loader, validation_sets, began)
     finally:
-        run.monitor.close()
+        monitor.close()
         checkpoints.close()
     return run.step
 
