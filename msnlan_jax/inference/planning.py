@@ -16,24 +16,27 @@ from msnlan_jax.network import KERNEL_SIZES, MSNLAN, MSNLANConfig, multiply_adds
 from msnlan_jax.network.attention import limit_scores, smallest_block, split_rows, working_bytes
 from msnlan_jax.runtime import GB, count_cores, limit_bytes
 
-# Python and JAX, and compiling each residual block, in the memory of a machine without accelerator.
+# The program: Python and JAX, and what compiling each residual block takes. It counts where it shares the memory with
+# what it computes, so not with an accelerator.
 _PROGRAM_BYTES = {"cpu": (0.45 * GB, 0.005 * GB)}
-# Bytes an output pixel, from peak resident memory at 1500×1000 to 6000×4000 LR pixels, ×4 and ×2: the uint8 result 3,
-# or 4 with alpha; with Pillow's copy and the file's bytes 10 while it is written as PNG, TIFF or BMP of noise, 8 as
-# JPEG, but 35 as WebP; float32 12; and of the rows of tiles being blended 42 to 65: sums, weights, their quotient,
-# clipped, rounded.
-_UINT8_BYTES, _WRITTEN_BYTES, _FLOAT_BYTES, _BLENDED_BYTES = 4, 12, 12, 64
-_WEBP_BYTES = 36
-# float32 feature maps of C channels alive at once, in units of LR pixels: around the attention, or in the tail, where a
-# map is s² times as large. By XLA for CPU it is 60 at ×2 and at ×4, 256×256 and 512×512 pixels.
+# Bytes that every pixel of the output takes at most, from the peak memory of runs at 1500×1000 to 6000×4000 LR pixels,
+# ×4 and ×2:
+_UINT8_BYTES = 4  # held as uint8, with alpha
+_WRITTEN_BYTES = 12  # being written, Pillow's copy and the file included: 10 as PNG, TIFF or BMP of noise, 8 as JPEG
+_WEBP_BYTES = 36  # the same as WebP: 35
+_FLOAT_BYTES = 12  # held as float32
+_BLENDED_BYTES = 64  # in the rows that are being blended, 42 to 65: sums, weights, their quotient, clipped, rounded
+# How many float32 maps of C channels are alive at once around the attention, and in the tail, where each is s² times as
+# large. By XLA for CPU the first is 60 at ×2 and at ×4, 256×256 and 512×512 pixels.
 _FEATURE_MAPS, _TAIL_MAPS = 64, 4
 # Multiply–adds a second. By `benchmarks.whole_image` a CPU core did 44·10⁹ at 96×128 pixels and 39·10⁹ at 192×256, in
-# float32, filters and exponentials included. For accelerators it is a guess: a tenth of a large GPU's float32.
+# float32, with filters and exponentials in the time. The bundled network took 1.3 times the estimate for B100 at ×4 on
+# two cores, compiling ten programs included. For accelerators it is a guess: a tenth of a large GPU's float32.
 _CORE_RATE, _ACCELERATOR_RATE = 40e9, 3e12
-# "auto" runs a picture whole while that takes no longer than the last of these. What tiles would take instead is told
-# from the first on, and from an hour on also to one who asked for "whole".
-_SHORT_SECONDS, _WHOLE_SECONDS = 10.0, 60.0
-_LONG_SECONDS = 3600.0
+# "auto" runs a picture whole if that takes at most so long.
+_WHOLE_SECONDS = 60.0
+# From when on the user is told that tiles would be faster: of "auto", and of "whole", which was asked for.
+_SLOW_SECONDS = {"auto": 10.0, "whole": 3600.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Plan:
         options: as asked for, but with the mode that is taken: "whole", "chop" or "tile".
         parts: how many tiles are run, 1 for a whole picture, and 8 times as many by the self-ensemble.
         seconds: how long that takes, compiling left out, by estimate; None for other networks than MSNLANs.
-        score_bytes: how many bytes of attention scores the network holds at once, so that the memory suffices; None for
-            as many as it is made for.
+        score_bytes: how many bytes of attention scores the network holds at once, for its `Compute`, so that the memory
+            suffices.
         notes: what the user should know; empty where all is as asked for.
     """
 
@@ -119,7 +122,7 @@ def _whole_or_tiles(
         reason = f"would need at least about {_gb(needed)} of {_gb(limit)} GB"
     elif is_auto and tiles_are_faster and whole.seconds > _WHOLE_SECONDS:
         reason = f"would take about {whole.duration} instead of {tiles.duration}; --inference whole insists"
-    elif tiles_are_faster and whole.seconds >= (_SHORT_SECONDS if is_auto else _LONG_SECONDS):
+    elif tiles_are_faster and whole.seconds >= _SLOW_SECONDS[options.mode]:
         note = f"whole, {w}×{h} takes about {whole.duration}; --inference tile takes {tiles.duration}"
         return dataclasses.replace(whole, notes=(note,)), needed
     else:
