@@ -1,11 +1,12 @@
-# Two commands: `make demo` and `make test`. Everything is installed into .venv; nothing system-wide.
+# Two commands: `make demo`, three minutes on two CPU cores, and `make test`, ten, each after installing once. Everything
+# is installed into .venv; nothing system-wide.
 PYTHON ?= python3
 BIN := .venv/bin
 # A CPU-only JAX is enough for both; PyTorch is what tests compare with. On Linux, PyPI's comes with CUDA; without it:
 #     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test TORCH=torch==2.13.0+cpu
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test tpu-compile clean
+.PHONY: demo test tpu-compile flags clean
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -14,21 +15,25 @@ TORCH ?= torch==2.13.0
 	touch $@
 
 .venv/train: .venv/python pyproject.toml
+	@echo "Installing JAX and TensorFlow into .venv, once"
 	$(BIN)/pip install --quiet -e '.[train]'
 	touch $@
 
 .venv/dev: .venv/train
+	@echo "Installing PyTorch and what checks and tests need into .venv, once"
 	$(BIN)/pip install --quiet '$(TORCH)'
 	$(BIN)/pip install --quiet -e '.[train,torch,dev]'
 	touch $@
 
 demo: .venv/train
+	@echo "Training for 400 steps, then scoring: about three minutes on two CPU cores"
 	$(BIN)/python train.py --config configs/quickstart.py --workdir runs/demo
 	$(BIN)/python eval.py --weights runs/demo --datasets held_out --inference tile --save_images --output runs/demo/eval
 	$(BIN)/python eval.py --scale 2 --datasets held_out --inference tile --compare "trained just now=runs/demo/eval/results.json" --output runs/demo/bundled
 	@echo "Look at runs/demo/eval/strips/held_out/astronaut.png, and for the weights that come with the package at runs/demo/bundled/report.html"
 
 test: .venv/dev
+	@echo "Every check and test: about ten minutes on two CPU cores"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,6 +49,10 @@ test: .venv/dev
 
 tpu-compile: .venv-tpu/ready
 	.venv-tpu/bin/python -m benchmarks.tpu_compile $(ARGS)
+
+# The tables of flags in docs/commands.md, written anew from the programs' parsers; a test compares them.
+flags: .venv/train
+	$(BIN)/python -m tests.flags
 
 clean:
 	rm -rf .venv .venv-tpu

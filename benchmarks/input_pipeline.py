@@ -8,6 +8,7 @@ are each way's median over PyTorch's.
 """
 
 import argparse
+import dataclasses
 import itertools
 import os
 import pickle
@@ -31,6 +32,7 @@ from data.loaders import make_loader
 from data.prepare import prepare
 from data.sources import open_pictures, training_pairs
 from msnlan_jax.runtime import command
+from msnlan_jax.training import read_experiment
 
 BATCHES = 200
 SPEEDS = ("pairs/s", "pairs per CPU second")
@@ -120,28 +122,29 @@ def set_up(flags: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dic
     config = x4.get_config()
     config.data.source, config.data.dir = ("folder", flags.data_dir) if flags.data_dir else ("photos", "")
     config.total_steps = BATCHES + 1
-    pictures = open_pictures(config)
+    experiment = read_experiment(config)
+    pictures = open_pictures(experiment)
     for i, (lr, hr) in enumerate(pictures):
         (folder / f"{i}.lr").write_bytes(pickle.dumps(lr))
         (folder / f"{i}.hr").write_bytes(pickle.dumps(hr))
-    decoded = make_loader(config)
+    decoded = make_loader(experiment)
     if flags.data_dir:
-        prepare(flags.data_dir, folder / "npy", (config.scale,))
+        prepare(flags.data_dir, folder / "npy", (experiment.scale,))
     else:
         (folder / "photos").mkdir()
-        for pair in training_pairs(config):
+        for pair in training_pairs(experiment):
             (folder / "photos" / pair.hr.name).write_bytes(pair.hr.read_bytes())
-        prepare(folder / "photos", folder / "npy", (config.scale,))
-    config = config.copy_and_resolve_references()
-    config.data.source, config.data.dir = "folder", str(folder / "npy")
-    mapped = make_loader(config)
-    config.data.loader = "memory"
-    memory = make_loader(config)
+        prepare(folder / "photos", folder / "npy", (experiment.scale,))
+    arrays = dataclasses.replace(experiment.data, source="folder", dir=str(folder / "npy"))
+    mapped = make_loader(dataclasses.replace(experiment, data=arrays))
+    arrays = dataclasses.replace(arrays, loader="memory")
+    memory = make_loader(dataclasses.replace(experiment, data=arrays))
     paths = [folder / f"{i}.hr" for i in range(len(pictures))]
-    dataset = PickledPairs(paths, config.patch_size, config.scale, config.batch_size * config.total_steps)
-    torch_loader = torch.utils.data.DataLoader(dataset, config.batch_size, shuffle=True, num_workers=flags.workers)
+    batch_size = experiment.batch_size
+    dataset = PickledPairs(paths, experiment.patch_size, experiment.scale, batch_size * experiment.total_steps)
+    torch_loader = torch.utils.data.DataLoader(dataset, batch_size, shuffle=True, num_workers=flags.workers)
     facts = {
-        "batch_size": config.batch_size,
+        "batch_size": batch_size,
         "pictures": len(pictures),
         "megapixels": sum(hr.shape[0] * hr.shape[1] for _, hr in pictures) / 1e6,
         "workers": flags.workers,

@@ -1,10 +1,8 @@
 """What the benchmark programs share: taking turns, processes of their own, tables, and where results go."""
 
 import argparse
-import ast
 import importlib.metadata
 import json
-import runpy
 import statistics
 import subprocess
 import sys
@@ -15,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.runtime import command, compiler_options, count_cores
@@ -81,35 +78,6 @@ def add_result_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every program that writes its result."""
     parser.add_argument("--output", default="", help="folder for the numbers, by default benchmarks/results/<device>")
     parser.add_argument("--note", default="", help="kept with the numbers")
-
-
-def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say which configuration is measured, for `read_config`."""
-    parser.add_argument("--config", default="configs/x4.py")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="changes to the configuration")
-
-
-def read_config(file: str, changes: list[str]) -> ConfigDict:
-    """Return a file's configuration with changes such as `dtype=bfloat16`."""
-    if not Path(file).is_file():
-        raise InputError(f"--config: found no file {file}")
-    config = runpy.run_path(file)["get_config"]()
-    for change in changes:
-        field, separator, value = change.partition("=")
-        if not separator:
-            raise InputError(f"--set: found {change!r}, expected FIELD=VALUE")
-        try:
-            config.update_from_flattened_dict({field: _literal(value)})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"--set: {change}: {error}") from None
-    return config
-
-
-def _literal(value: str) -> Any:
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The whole network: forward and training step, ours against the PyTorch reference.
 
-`python -m benchmarks.network [--config configs/x4.py] [--set FIELD=VALUE ...] [--forward 1x60] [--step 4x48]`:
+`python -m benchmarks.network [--config configs/x4.py] [--config.FIELD=value ...] [--forward 1x60] [--step 4x48]`:
 forward passes and training steps of batches BxSIDE, comma-separated. PyTorch runs eagerly and, with `--compile`,
 through `torch.compile`; in bfloat16 through autocast, in which its parameters stay float32 as ours do. Both steps are
 L1, Adam and averaged parameters. Ratios are PyTorch's median time over each way's, from runs that take turns; the time
@@ -21,15 +21,14 @@ import numpy as np
 import torch
 from flax import nnx
 from jax.sharding import AxisType
-from ml_collections import ConfigDict
 
 from benchmarks import measure, torch_way
 from benchmarks.hlo import traced_flops
 from benchmarks.loader import Cut
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLAN, parameters, torch_reference
-from msnlan_jax.runtime import command
-from msnlan_jax.training import compute_config, init_state, make_step, model_config
+from msnlan_jax.runtime import command, config_flags
+from msnlan_jax.training import Experiment, init_state, make_step, read_experiment
 
 COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s", "MiB", "first s")
 
@@ -37,45 +36,45 @@ COLUMNS = ("pass", "batch", "dtype", "way", "ms", "× PyTorch", "TFLOP/s", "GB/s
 def main() -> None:
     """Measure, print a table, and write it."""
     parser = command.Parser("python -m benchmarks.network", description=__doc__)
-    measure.add_config_flags(parser)
+    config_flags.add_to(parser, default="configs/x4.py")
     parser.add_argument("--forward", default="1x60", help="batches, as in 1x60,4x48")
     parser.add_argument("--step", default="4x48", help="batches, as in 4x48,16x48")
     parser.add_argument("--dtypes", default="float32", help="float32, bfloat16")
     parser.add_argument("--form", default="auto", help="of the attention")
     parser.add_argument("--compile", action="store_true", help="torch.compile besides")
     measure.add_flags(parser, "network")
-    flags = parser.parse_args()
+    flags = config_flags.parse(parser)
     torch_way.use_precision(flags.precision)
-    config = measure.read_config(flags.config, flags.set)
-    config.precision = flags.precision
+    flags.config.precision = flags.precision
     rows: list[dict[str, Any]] = []
     for dtype in flags.dtypes.split(","):
-        config.dtype = dtype
+        flags.config.dtype = dtype
+        experiment = read_experiment(flags.config)
         for which, batches in (("forward", flags.forward), ("step", flags.step)):
             for batch in filter(None, batches.split(",")):
-                rows += compare(config, which, batch, flags)
-    print(f"{measure.device_name()}: {flags.config}, matrix products in {flags.precision} precision")
+                rows += compare(experiment, which, batch, flags)
+    print(f"{measure.device_name()}: {flags.config_file}, matrix products in {flags.precision} precision")
     print(measure.table(COLUMNS, rows))
-    facts = {name: vars(flags)[name] for name in ("config", "set", "precision", "form", "rounds")}
-    facts["model"] = config.model.to_dict()
+    facts = {"config": flags.config_file, "model": flags.config.model.to_dict()}
+    facts |= {name: vars(flags)[name] for name in ("changes", "precision", "form", "rounds")}
     print(measure.write(flags.name, facts | {"rows": rows}, folder=flags.output, note=flags.note))
 
 
-def compare(config: ConfigDict, which: str, batch: str, flags: Any) -> list[dict[str, Any]]:
+def compare(experiment: Experiment, which: str, batch: str, flags: Any) -> list[dict[str, Any]]:
     """Return the rows of one pass on one batch."""
     try:
         n, side = map(int, batch.split("x"))
     except ValueError:
         raise InputError(f"--{which}: found {batch!r}, expected as in 4x48") from None
     lr = measure.uint8(0, n, side, side, 3)
-    hr = measure.uint8(1, n, side * config.scale, side * config.scale, 3)
+    hr = measure.uint8(1, n, side * experiment.scale, side * experiment.scale, 3)
     ways: dict[str, measure.Way] = {}
     facts: dict[str, dict[str, Any]] = {}
-    ways["ours"], facts["ours"], operations = jax_way(config, which, lr, hr, flags.form)
+    ways["ours"], facts["ours"], operations = jax_way(experiment, which, lr, hr, flags.form)
     for name in ("PyTorch", "PyTorch compiled") if flags.compile else ("PyTorch",):
         began = time.perf_counter()
         try:
-            ways[name] = reference_way(config, which, lr, hr, compiles=name != "PyTorch")
+            ways[name] = reference_way(experiment, which, lr, hr, compiles=name != "PyTorch")
             ways[name]()
             facts[name] = {"first s": time.perf_counter() - began, "MiB": torch_way.peak_mib(ways[name])}
         except Exception as error:  # torch.compile needs a C++ compiler or Triton, and memory can run out
@@ -85,7 +84,7 @@ def compare(config: ConfigDict, which: str, batch: str, flags: Any) -> list[dict
     times = measure.interleave(ways, flags.rounds)
     rows = []
     for name, fact in facts.items():
-        row = {"pass": which, "batch": batch, "dtype": config.dtype, "way": name} | fact
+        row = {"pass": which, "batch": batch, "dtype": experiment.compute.dtype, "way": name} | fact
         if name in times:
             row["ms"] = times[name] * 1e3
             row["TFLOP/s"] = operations / times[name] / 1e12
@@ -99,12 +98,12 @@ def compare(config: ConfigDict, which: str, batch: str, flags: Any) -> list[dict
 
 
 def jax_way(
-    config: ConfigDict, which: str, lr: np.ndarray, hr: np.ndarray, form: str
+    experiment: Experiment, which: str, lr: np.ndarray, hr: np.ndarray, form: str
 ) -> tuple[measure.Way, dict[str, Any], float]:
     """Return a way of running ours, what building and compiling it said, and its operations as they are written."""
     began = time.perf_counter()
-    compute = dataclasses.replace(compute_config(config), attention=form)
-    graph, values = parameters.split(MSNLAN(model_config(config), compute, rngs=nnx.Rngs(0)))
+    compute = dataclasses.replace(experiment.compute, attention=form)
+    graph, values = parameters.split(MSNLAN(experiment.network, compute, rngs=nnx.Rngs(0)))
     function: Any
     if which == "forward":
 
@@ -116,8 +115,8 @@ def jax_way(
         run, compiled, _ = measure.compiled_way(function, *arguments)
     else:
         mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-        function = make_step(graph, config, mesh, Cut())
-        arguments = (init_state(config, values), (), (jnp.asarray(lr), jnp.asarray(hr)))
+        function = make_step(graph, experiment, mesh, Cut())
+        arguments = (init_state(experiment, values), (), (jnp.asarray(lr), jnp.asarray(hr)))
         compiled = function.lower(*arguments).compile()
         run = _steps(compiled, *arguments)
     run()
@@ -143,18 +142,18 @@ def _steps(compiled: Any, state: Any, *others: Any) -> measure.Way:
 
 
 def reference_way(
-    config: ConfigDict, which: str, lr: np.ndarray, hr: np.ndarray, *, compiles: bool
+    experiment: Experiment, which: str, lr: np.ndarray, hr: np.ndarray, *, compiles: bool
 ) -> Callable[[], None]:
     """Return a way of running the PyTorch reference."""
     device = torch_way.torch_device()
-    network = torch_reference.MSNLAN(model_config(config)).to(device)
+    network = torch_reference.MSNLAN(experiment.network).to(device)
     averaged = copy.deepcopy(network)
     trained = [p for p in network.parameters() if p.requires_grad]
     average = [p for p in averaged.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(config.adam_b1, config.adam_b2))
+    optimizer = torch.optim.Adam(trained, lr=experiment.learning_rate, betas=(experiment.adam_b1, experiment.adam_b2))
     run: Any = torch.compile(network) if compiles else network
     x, y = (torch_way.pictures(array.astype(np.float32)) for array in (lr, hr))
-    is_autocast = config.dtype == "bfloat16"
+    is_autocast = experiment.compute.dtype == "bfloat16"
 
     def forward() -> None:
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=is_autocast):
@@ -168,7 +167,7 @@ def reference_way(
         (sr.float() - y).abs().mean().backward()
         optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(average, trained, 1 - config.ema_decay)
+            torch._foreach_lerp_(average, trained, 1 - experiment.ema_decay)
         torch_way.wait()
 
     return forward if which == "forward" else step

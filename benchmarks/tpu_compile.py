@@ -1,7 +1,7 @@
 """Compile the training step for TPUs that are not there, and report what the compiler says of it.
 
 `make tpu-compile ARGS="--config configs/x4.py --topology v5e:2x2"`, or with the packages of `.venv-tpu` at hand
-`python -m benchmarks.tpu_compile --config FILE [--topology v5e:16x16] [--set FIELD=VALUE ...] [--chip_batch 16]`.
+`python -m benchmarks.tpu_compile --config FILE [--topology v5e:16x16] [--config.FIELD=value ...] [--chip_batch 16]`.
 `--operator 7` compiles the attention alone, forward and gradient.
 Memory is per chip. Cycles are the estimates of the compiler's scheduler, each loop's body counted as often as it runs;
 they are no measurement, and leave out waiting for memory that it does not foresee.
@@ -30,15 +30,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from benchmarks import hlo, measure
 from benchmarks.loader import Cut
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import model, parameters
 from msnlan_jax.network.attention import patch_attention
-from msnlan_jax.runtime import command
-from msnlan_jax.training import check_config, compute_config, init_state, make_step, model_config
+from msnlan_jax.runtime import command, config_flags
+from msnlan_jax.training import Experiment, init_state, make_step, read_experiment
 
 SCOPES = {"attention": model.MSNLAB, "residual groups": model.ResidualGroup}
 NETWORK = "head, tail and joins"
@@ -49,13 +48,13 @@ def main() -> None:
     """Compile, print a table, and write it."""
     parser = command.Parser("python -m benchmarks.tpu_compile", description=__doc__)
     parser.add_argument("--topology", default="v5e:2x2", help="as in v5e:2x2, v5e:16x16, v5p:2x2x2")
-    measure.add_config_flags(parser)
+    config_flags.add_to(parser, default="configs/x4.py")
     parser.add_argument("--chip_batch", type=int, default=0, help="pictures on each chip, instead of the global batch")
     parser.add_argument("--form", default="auto", help="of the attention")
     parser.add_argument("--operator", type=int, default=0, metavar="K", help="only the attention of K×K patches")
     parser.add_argument("--hlo", default="", help="file for the compiled program's text")
     measure.add_result_flags(parser)
-    flags = parser.parse_args()
+    flags = config_flags.parse(parser)
     name = result_name(flags)
     result = report(flags)
     print("\n".join(f"{name}: {value}" for name, value in result.items() if name != "cycles"))
@@ -72,37 +71,36 @@ def main() -> None:
 
 def result_name(flags: Any) -> str:
     """Return the name of the file of results, which tells all that the numbers depend on."""
-    parts = [Path(flags.config).stem, flags.topology]
+    parts = [Path(flags.config_file).stem, flags.topology]
     parts += [f"chip_batch-{flags.chip_batch}"] if flags.chip_batch else []
     parts += [f"form-{flags.form}"] if flags.form != "auto" else []
     parts += [f"operator-{flags.operator}"] if flags.operator else []
-    return re.sub(r"[^\w.-]+", "-", "-".join(parts + flags.set))
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts + flags.changes))
 
 
 def report(flags: Any) -> dict[str, Any]:
     """Return what the compiler says of the step."""
-    config = measure.read_config(flags.config, flags.set)
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=flags.topology).devices
     except Exception as error:
         raise InputError(f"--topology: found {flags.topology!r}, expected one that libtpu knows: {error}") from None
     if flags.chip_batch:
-        config.batch_size = flags.chip_batch * len(devices)
-    check_config(config, len(devices))
+        flags.config.batch_size = flags.chip_batch * len(devices)
+    experiment = read_experiment(flags.config, len(devices))
     facts: dict[str, Any] = {
-        "config": flags.config,
-        "changes": flags.set,
+        "config": flags.config_file,
+        "changes": flags.changes,
         "topology": flags.topology,
         "chips": len(devices),
-        "pictures per chip": config.batch_size // len(devices),
-        "dtype": config.dtype,
+        "pictures per chip": experiment.batch_size // len(devices),
+        "dtype": experiment.compute.dtype,
         "form": flags.form,
     }
     if flags.operator:
         facts["operator"] = f"{flags.operator}×{flags.operator} patches, forward and gradient"
-        step, arguments = make_operator(config, flags.operator, flags.form, devices)
+        step, arguments = make_operator(experiment, flags.operator, flags.form, devices)
     else:
-        step, arguments = make_step_arguments(config, flags.form, devices)
+        step, arguments = make_step_arguments(experiment, flags.form, devices)
     facts["TFLOP per chip, as written"] = hlo.traced_flops(step, *arguments) / 1e12
     lowered = step.lower(*arguments)
     began = time.perf_counter()
@@ -121,35 +119,36 @@ def report(flags: Any) -> dict[str, Any]:
     return facts | {"collectives": hlo.collectives(text), "cycles": hlo.cycles_by(text, region)}
 
 
-def make_step_arguments(config: ConfigDict, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+def make_step_arguments(experiment: Experiment, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the real training step and shapes of its arguments, laid out over the devices as training does."""
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-    compute = dataclasses.replace(compute_config(config), attention=form)
-    graph, values = parameters.abstract_parameters(model_config(config), compute)
-    state = jax.eval_shape(lambda values: init_state(config, values), values)
+    compute = dataclasses.replace(experiment.compute, attention=form)
+    graph, values = parameters.abstract_parameters(experiment.network, compute)
+    state = jax.eval_shape(lambda values: init_state(experiment, values), values)
 
     def shaped(tree: Any, spec: PartitionSpec) -> Any:
         sharding = NamedSharding(mesh, spec)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
     lr, hr = (
-        jax.ShapeDtypeStruct((config.batch_size, side, side, 3), jnp.uint8)
-        for side in (config.patch_size, config.scale * config.patch_size)
+        jax.ShapeDtypeStruct((experiment.batch_size, side, side, 3), jnp.uint8)
+        for side in (experiment.patch_size, experiment.scale * experiment.patch_size)
     )
-    step = make_step(graph, config, mesh, Cut())
+    step = make_step(graph, experiment, mesh, Cut())
     return step, (shaped(state, PartitionSpec()), (), shaped((lr, hr), PartitionSpec("data")))
 
 
-def make_operator(config: ConfigDict, k: int, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+def make_operator(experiment: Experiment, k: int, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the attention operator with its gradient, and shapes of query, key and value on the first chip."""
-    batch, side, channels = config.batch_size // len(devices), config.patch_size, config.model.n_feats
+    batch, side = experiment.batch_size // len(devices), experiment.patch_size
+    compute, channels = experiment.compute, experiment.network.n_feats
     on_chip = jax.sharding.SingleDeviceSharding(devices[0])
 
     def loss(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.sin(patch_attention(query, key, value, k, form=form, precision=config.precision)))
+        return jnp.sum(jnp.sin(patch_attention(query, key, value, k, form=form, precision=compute.precision)))
 
     arguments = [
-        jax.ShapeDtypeStruct((batch, grid, grid, n), config.dtype, sharding=on_chip)
+        jax.ShapeDtypeStruct((batch, grid, grid, n), compute.dtype, sharding=on_chip)
         for grid, n in ((side, channels // 2), (side + k - 3, channels // 2), (side + k - 3, channels))
     ]
     return jax.jit(jax.value_and_grad(jax.named_scope("attention")(loss), argnums=(0, 1, 2))), tuple(arguments)

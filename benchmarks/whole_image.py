@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from ml_collections import ConfigDict
 
 from benchmarks import measure
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import Options, predict
 from msnlan_jax.network import MSNLAN
-from msnlan_jax.runtime import command
-from msnlan_jax.training import compute_config, model_config
+from msnlan_jax.runtime import command, config_flags
+from msnlan_jax.training import Experiment, read_experiment
 
 COLUMNS = ("size", "mode", "s", "first s", "× chop", "peak MiB", "one score matrix, MiB")
 
@@ -29,16 +28,16 @@ COLUMNS = ("size", "mode", "s", "first s", "× chop", "peak MiB", "one score mat
 def main() -> None:
     """Measure, print a table, and write it."""
     parser = command.Parser("python -m benchmarks.whole_image", description=__doc__)
-    measure.add_config_flags(parser)
+    config_flags.add_to(parser, default="configs/x4.py")
     parser.add_argument("--sizes", default="48x64,96x128,192x256", help="height x width, comma-separated")
     parser.add_argument("--modes", default="whole,chop", help="of inference, comma-separated")
     parser.add_argument("--rounds", type=int, default=1, help="processes for each picture")
     measure.add_result_flags(parser)
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
-    flags = parser.parse_args()
+    flags = config_flags.parse(parser)
     if flags.one:
         size, mode = flags.one.split(",")
-        print(json.dumps(run(measure.read_config(flags.config, flags.set), *_sides(size), mode)))
+        print(json.dumps(run(read_experiment(flags.config), *_sides(size), mode)))
         return
     rows: dict[tuple[str, str], list[dict[str, float]]] = {}
     modes = flags.modes.split(",")
@@ -56,15 +55,15 @@ def main() -> None:
         h, w = _sides(size)
         row["one score matrix, MiB"] = 4.0 * h * w * (h + 4) * (w + 4) / 2**20
         table.append(row)
-    print(f"{measure.device_name()}: {flags.config}")
+    print(f"{measure.device_name()}: {flags.config_file}")
     print(measure.table(COLUMNS, table))
-    facts = {"config": flags.config, "set": flags.set, "rounds": flags.rounds, "rows": table}
+    facts = {"config": flags.config_file, "changes": flags.changes, "rounds": flags.rounds, "rows": table}
     print(measure.write("whole_image", facts, folder=flags.output, note=flags.note))
 
 
-def run(config: ConfigDict, h: int, w: int, mode: str) -> dict[str, float]:
+def run(experiment: Experiment, h: int, w: int, mode: str) -> dict[str, float]:
     """Return seconds of the first and the second run, and this process's peak resident memory."""
-    model = MSNLAN(model_config(config), compute_config(config), rngs=nnx.Rngs(0))
+    model = MSNLAN(experiment.network, experiment.compute, rngs=nnx.Rngs(0))
     lr = measure.uint8(0, h, w, 3).astype(np.float32)
     seconds = []
     for _ in range(2):

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "folder"  # photos (built-in), folder, or div2k
-    config.data.dir = ""  # source=folder: any layout in README.md; div2k: TFDS's data_dir, or the unzipped DIV2K
+    config.data.dir = ""  # source=folder: any layout in docs/folders.md; div2k: TFDS's data_dir, or the unzipped DIV2K
     config.data.loader = "tfdata"  # tfdata, or memory: the whole set in accelerator memory, without TensorFlow
 
     config.total_steps = 1_000_000  # steps of training

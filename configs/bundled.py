@@ -5,12 +5,12 @@
 
 from ml_collections import ConfigDict
 
-from configs import small
+from configs import medium
 
 
 def get_config() -> ConfigDict:
     """Return the bundled ×2 network's configuration."""
-    config = small.get_config()
+    config = medium.get_config()
     config.model.n_feats = 32
     config.model.n_blocks = 2
     config.batch_size = 8

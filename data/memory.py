@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
-from ml_collections import ConfigDict
 
 from data import sources
 from data.plan import plan_step
 from msnlan_jax.errors import InputError
+from msnlan_jax.training import Experiment
 
 # Of a device's memory; training needs the rest.
 LARGEST_SHARE = 0.8
@@ -33,12 +33,12 @@ class Crops(NamedTuple):
 
 
 class Batches:
-    """Reads the pictures that a configuration names, and yields which crops the steps take of them.
+    """Reads the pictures that an experiment names, and yields which crops the steps take of them.
 
     The crops are those of `tfdata.Batches`, bit for bit.
 
     Args:
-        config: every field of `configs/base.py`.
+        experiment: what is trained.
         process_index: this process's number.
         process_count: how many processes share a batch.
 
@@ -46,39 +46,40 @@ class Batches:
         FileNotFoundError, InputError: as `sources.open_pictures`; and when a device's memory cannot hold the set.
     """
 
-    def __init__(self, config: ConfigDict, process_index: int = 0, process_count: int = 1):
-        self._config, self._process = config, (process_index, process_count)
-        pictures = sources.open_pictures(config)
+    def __init__(self, experiment: Experiment, process_index: int = 0, process_count: int = 1):
+        self._experiment, self._process = experiment, (process_index, process_count)
+        pictures = sources.open_pictures(experiment)
         self._sizes = np.array([lr.shape[:2] for lr, _ in pictures])
         self._first_rows = np.concatenate([[0], np.cumsum(self._sizes[:-1, 0])])
         self._check_memory()
         rows, columns = self._sizes[:, 0].sum(), self._sizes[:, 1].max()
         self.resident = Rows(
             np.zeros((rows, columns, 3), np.uint8),
-            np.zeros((rows * config.scale, columns * config.scale, 3), np.uint8),
+            np.zeros((rows * experiment.scale, columns * experiment.scale, 3), np.uint8),
         )
+        lr_rows, hr_rows = self.resident
         for first, (lr, hr) in zip(self._first_rows, pictures, strict=True):
-            for stack, picture, start in ((self.resident.lr, lr, first), (self.resident.hr, hr, first * config.scale)):
+            for stack, picture, start in ((lr_rows, lr, first), (hr_rows, hr, first * experiment.scale)):
                 stack[start : start + picture.shape[0], : picture.shape[1]] = picture
 
     def batches(self, start_step: int) -> Iterator[Crops]:
         """Yield the crops of steps `start_step`, `start_step` + 1, …"""
-        config = self._config
-        for step in range(start_step, config.total_steps):
-            samples = plan_step(config.seed, step, config.batch_size, self._sizes, config.patch_size)
+        experiment = self._experiment
+        for step in range(start_step, experiment.total_steps):
+            samples = plan_step(experiment.seed, step, experiment.batch_size, self._sizes, experiment.patch_size)
             mine = samples.of_process(*self._process)
             top = self._first_rows[mine.image] + mine.top
             yield Crops(top.astype(np.int32), mine.left.astype(np.int32), mine.flips)
 
     def crops(self, resident: Rows, batch: Crops) -> tuple[UInt8[Array, "b p p 3"], UInt8[Array, "b sp sp 3"]]:
         """Return LR and HR patches, 0..255; traced inside the step."""
-        patch, scale = self._config.patch_size, self._config.scale
+        patch, scale = self._experiment.patch_size, self._experiment.scale
         return _cut(resident.lr, batch, 1, patch), _cut(resident.hr, batch, scale, patch * scale)
 
     def _check_memory(self) -> None:
         """Refuse a set that leaves a device no room to train."""
         limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-        size = 3 * (1 + self._config.scale**2) * int(self._sizes[:, 0].sum()) * int(self._sizes[:, 1].max())
+        size = 3 * (1 + self._experiment.scale**2) * int(self._sizes[:, 0].sum()) * int(self._sizes[:, 1].max())
         if limit and size > LARGEST_SHARE * limit:
             raise InputError(
                 f"config.data.loader: found memory with pictures of {size / 2**30:.1f} GiB, expected at most "

@@ -16,10 +16,8 @@ from tqdm import tqdm
 from data.arrays import SUFFIX, write_picture
 from data.folders import find_pairs
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures import Pair, RGBPicture, read_pair, read_rgb
+from msnlan_jax.pictures import Pair, read_pair, read_rgb
 from msnlan_jax.runtime import command, files
-
-Target = tuple[epath.Path, RGBPicture]
 
 
 class Counts(NamedTuple):
@@ -87,7 +85,7 @@ def main() -> None:
     parser = command.Parser("python -m data.prepare", description=__doc__)
     parser.add_argument("--input", required=True, help="data set in any layout, or pictures, in folders too")
     parser.add_argument("--output", required=True, help="folder for the arrays")
-    parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures; default 2,3,4")
+    parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures (%(default)s)")
     flags = parser.parse_args()
     counts = prepare(flags.input, flags.output, _parse_scales(flags.scale))
     print(f"{counts.written} pictures prepared, {counts.kept} were there: {flags.output}")

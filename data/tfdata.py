@@ -5,20 +5,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from data import sources
 from data.cpu_tensorflow import tf
 from data.plan import Patches, cut, plan_step
+from msnlan_jax.training import Experiment
 
 
 class Batches:
-    """Reads the pictures that a configuration names, and yields batches of them.
+    """Reads the pictures that an experiment names, and yields batches of them.
 
     What a step reads depends on the seed and the step number only, so that a resumed run sees the same batches.
 
     Args:
-        config: every field of `configs/base.py`.
+        experiment: what is trained.
         process_index: this process's number.
         process_count: how many processes share a batch.
 
@@ -28,10 +28,10 @@ class Batches:
 
     resident = ()
 
-    def __init__(self, config: ConfigDict, process_index: int = 0, process_count: int = 1):
+    def __init__(self, experiment: Experiment, process_index: int = 0, process_count: int = 1):
         self._process = (process_index, process_count)
-        self._config = config
-        self._pictures = sources.open_pictures(config)
+        self._experiment = experiment
+        self._pictures = sources.open_pictures(experiment)
         self._sizes = np.array([lr.shape[:2] for lr, _ in self._pictures])
 
     def batches(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:
@@ -52,7 +52,7 @@ class Batches:
 
     def _dataset(self, start_step: int) -> tf.data.Dataset:
         return (
-            tf.data.Dataset.range(start_step, self._config.total_steps)
+            tf.data.Dataset.range(start_step, self._experiment.total_steps)
             .map(
                 lambda step: tf.numpy_function(self._batch, [step], (tf.uint8, tf.uint8), stateful=False),
                 num_parallel_calls=tf.data.AUTOTUNE,
@@ -62,9 +62,9 @@ class Batches:
         )
 
     def _batch(self, step: int) -> tuple[Patches, Patches]:
-        config = self._config
-        samples = plan_step(config.seed, int(step), config.batch_size, self._sizes, config.patch_size)
-        return cut(self._pictures, samples.of_process(*self._process), config.patch_size, config.scale)
+        experiment = self._experiment
+        samples = plan_step(experiment.seed, int(step), experiment.batch_size, self._sizes, experiment.patch_size)
+        return cut(self._pictures, samples.of_process(*self._process), experiment.patch_size, experiment.scale)
 
     def crops(self, resident: Any, batch: Any) -> Any:
         """Return the batch as it is."""

@@ -85,8 +85,6 @@ def load_main(script):
 def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
     """Run a command in an empty folder."""
     # Not at the top: the package is to be imported after the type checks are switched on.
-    from absl import flags
-
     from msnlan_jax.runtime import command
 
     monkeypatch.chdir(tmp_path)
@@ -95,14 +93,11 @@ def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
 
     def run(script, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, arguments)])
-        before, code = set(flags.FLAGS), 0
+        code = 0
         try:
             command.run(load_main(script))
         except SystemExit as end:
             code = end.code or 0
-        finally:
-            for name in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, name)
         return Result(code, *capsys.readouterr())
 
     return run

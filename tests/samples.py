@@ -13,6 +13,7 @@ from configs import base
 from msnlan_jax.network import parameters
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.pictures.images import write_image
+from msnlan_jax.training import Experiment, read_experiment
 from msnlan_jax.weights.checkpoints import Checkpoints
 from msnlan_jax.weights.workdir import claim_workdir
 
@@ -61,7 +62,7 @@ def assert_same_arrays(found: parameters.Parameters, expected: parameters.Parame
         np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
-def experiment(**fields: Any) -> ConfigDict:
+def training_config(**fields: Any) -> ConfigDict:
     """Return the configuration of a short training of a tiny ×2 network, with other values for some fields."""
     config = base.get_config()
     config.model.update(SIZES)
@@ -81,27 +82,32 @@ def experiment(**fields: Any) -> ConfigDict:
     return config
 
 
+def experiment(**fields: Any) -> Experiment:
+    """Return what such a configuration says."""
+    return read_experiment(training_config(**fields))
+
+
 class FakeLoader:
     """Feeds random LR patches, and HR patches that repeat their pixels.
 
     Args:
-        config: what to feed.
+        experiment: what to feed.
         process: this process's number and how many there are.
         spoil: steps (from 0) whose HR patches are NaN.
     """
 
     resident = ()
 
-    def __init__(self, config: ConfigDict, process: tuple[int, int] = (0, 1), spoil: Sequence[int] = ()):
-        self.config, self.process, self.spoil = config, process, spoil
+    def __init__(self, experiment: Experiment, process: tuple[int, int] = (0, 1), spoil: Sequence[int] = ()):
+        self.experiment, self.process, self.spoil = experiment, process, spoil
 
     def batches(self, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        config, (index, count) = self.config, self.process
-        share = config.batch_size // count
-        for step in range(start, config.total_steps):
-            lr = noise(step, config.batch_size, config.patch_size, config.patch_size, 3)
+        experiment, (index, count) = self.experiment, self.process
+        share = experiment.batch_size // count
+        for step in range(start, experiment.total_steps):
+            lr = noise(step, experiment.batch_size, experiment.patch_size, experiment.patch_size, 3)
             lr = lr[index * share : (index + 1) * share]
-            hr = lr.repeat(config.scale, axis=1).repeat(config.scale, axis=2).astype(np.float32)
+            hr = lr.repeat(experiment.scale, axis=1).repeat(experiment.scale, axis=2).astype(np.float32)
             yield lr, hr * np.float32("nan" if step in self.spoil else 1)
 
     def crops(self, resident, batch):

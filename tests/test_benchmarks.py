@@ -118,8 +118,8 @@ def test_network(monkeypatch, tmp_path):
     pytest.importorskip("torch")
     from benchmarks import network
 
-    sizes = ("model.n_groups=2", "model.n_blocks=1", "model.n_feats=4")
-    tiny = ("--set", *sizes, "--forward", "1x6", "--step", "2x6")
+    sizes = ("--config.model.n_groups=2", "--config.model.n_blocks=1", "--config.model.n_feats=4")
+    tiny = (*sizes, "--forward", "1x6", "--step", "2x6")
     run(monkeypatch, network.main, *tiny, "--rounds", "1", "--output", str(tmp_path))
     rows = json.loads((tmp_path / "network.json").read_text())["rows"]
     assert [(row["pass"], row["way"]) for row in rows] == [
@@ -154,10 +154,10 @@ def test_input_pipeline(monkeypatch, tmp_path):
     ("flags", "name"),
     [
         ("--config configs/x4.py", "x4-v5e-2x2"),
-        ("--config configs/x4.py --set remat=off", "x4-v5e-2x2-remat-off"),
+        ("--config configs/x4.py --config.remat=off", "x4-v5e-2x2-remat-off"),
         ("--config configs/tpu_pod.py --operator 7", "tpu_pod-v5e-2x2-operator-7"),
         ("--topology v5e:16x16 --chip_batch 16 --form box", "x4-v5e-16x16-chip_batch-16-form-box"),
-        ("--set data.dir=/x/y learning_rate=1e-4", "x4-v5e-2x2-data.dir-x-y-learning_rate-1e-4"),
+        ("--config.data.dir=/x/y --config.learning_rate 1e-4", "x4-v5e-2x2-data.dir-x-y-learning_rate-1e-4"),
     ],
 )
 def test_tpu_compile_names_its_results(monkeypatch, tmp_path, flags, name):
@@ -168,22 +168,22 @@ def test_tpu_compile_names_its_results(monkeypatch, tmp_path, flags, name):
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.json"]
 
 
-def test_compilations_names_what_is_wrong(monkeypatch, tmp_path):
-    from benchmarks import compilations
+def test_shared_programs_names_what_is_wrong(monkeypatch, tmp_path):
+    from benchmarks import shared_programs
     from msnlan_jax.errors import InputError
 
     with pytest.raises(InputError, match=r"^shared: .*absent"):
-        run(monkeypatch, compilations.main, "--data_dir", str(tmp_path / "absent"), "--output", str(tmp_path))
+        run(monkeypatch, shared_programs.main, "--data_dir", str(tmp_path / "absent"), "--output", str(tmp_path))
 
 
-def test_compilations(monkeypatch, tmp_path):
-    from benchmarks import compilations
+def test_shared_programs(monkeypatch, tmp_path):
+    from benchmarks import shared_programs
 
     save_noise(tmp_path / "data" / "Tiny" / "HR", {"a.png": (64, 68, 3), "b.png": (72, 60, 3)})
     save_workdir(tmp_path / "run", (1, tiny_parameters(2), None))
     flags = ("--data_dir", str(tmp_path / "data"), "--datasets", "Tiny", "--scale", "2", "--weights")
-    run(monkeypatch, compilations.main, *flags, str(tmp_path / "run"), "--output", str(tmp_path))
-    found = json.loads((tmp_path / "compilations-x2.json").read_text())
+    run(monkeypatch, shared_programs.main, *flags, str(tmp_path / "run"), "--output", str(tmp_path))
+    found = json.loads((tmp_path / "shared_programs-x2.json").read_text())
     shared, exact = found["rows"]
     assert (shared["programs"], shared["pictures"], exact["programs"], exact["pictures"]) == (1, 2, 2, 2)
     assert found["largest difference of a picture's PSNR, dB"] < 1e-3

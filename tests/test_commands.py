@@ -14,7 +14,6 @@ from msnlan_jax.runtime import command
 from msnlan_jax.weights.torch_keys import to_torch
 from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
 ROOT = Path(__file__).parents[1]
 
 

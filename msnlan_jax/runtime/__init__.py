@@ -1,4 +1,7 @@
-"""This process and its machine: files, the command line, compiled programs, processes of a job, memory and cores."""
+"""This process and its machine: files, the command line, compiled programs, processes of a job, memory and cores.
+
+`config_flags` reads the configurations of training, and imports ml_collections, which nothing else here needs.
+"""
 
 from msnlan_jax.runtime import command, distributed, files, machine
 from msnlan_jax.runtime.compilation import (

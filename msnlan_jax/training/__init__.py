@@ -1,9 +1,8 @@
-"""The training loop and what belongs to it: the step, the recipe, validation and logs."""
+"""The training loop and what belongs to it: the experiment, the step, validation and logs."""
 
-from msnlan_jax.training.config import (
-    check_config,
-    compute_config,
-    model_config,
+from msnlan_jax.training.experiment import (
+    Experiment,
+    read_experiment,
 )
 from msnlan_jax.training.loop import (
     train,
@@ -15,11 +14,10 @@ from msnlan_jax.training.step import (
 )
 
 __all__ = [
+    "Experiment",
     "Loader",
-    "check_config",
-    "compute_config",
     "init_state",
     "make_step",
-    "model_config",
+    "read_experiment",
     "train",
 ]

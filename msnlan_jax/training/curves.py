@@ -13,16 +13,14 @@ def draw_curves(path: epath.PathLike, lines: Sequence[dict[str, Any]]) -> None:
     """Draw loss and PSNR against the step, as a PNG.
 
     Args:
-        path: the picture to write; without Matplotlib there is none.
+        path: the picture to write.
         lines: of `metrics.jsonl`.
 
     Raises:
         InputError: when it cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
+    from matplotlib.figure import Figure  # not before it is needed: it takes a while to import
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     losses = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]

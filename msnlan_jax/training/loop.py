@@ -1,7 +1,7 @@
-"""Training: one story from configuration to checkpoint.
+"""Training: one story from experiment to checkpoint.
 
 The state is a plain pytree; a step is one jitted program over a mesh of all devices of all processes, with the batch
-split along its data axis. What a step does is in `train_step`, what a run leaves behind in `monitor`.
+split along its data axis. What a step does is in `step`, what a run leaves behind in `monitor`.
 """
 
 import dataclasses
@@ -13,25 +13,24 @@ import numpy as np
 from etils import epath
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLAN, parameters
 from msnlan_jax.runtime import StopSignal
-from msnlan_jax.training.config import check_config, compute_config, model_config
+from msnlan_jax.training.experiment import Experiment
 from msnlan_jax.training.monitor import Monitor
 from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_parameters
 from msnlan_jax.training.validation import Interrupted, Sets, validate
 from msnlan_jax.weights import Checkpoints, read_start
 
 
-def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validation_sets: Sets) -> int:
+def train(experiment: Experiment, workdir: epath.PathLike, loader: Loader, validation_sets: Sets) -> int:
     """Train a network, or go on from the newest whole checkpoint in `workdir`.
 
     SIGTERM and Ctrl-C end the run after the step under way, with a checkpoint; the same call goes on from there.
 
     Args:
-        config: every field of `configs/base.py`.
+        experiment: what is trained, on what and how; read for as many devices as there are.
         workdir: folder for `metrics.jsonl`, `timing.jsonl`, `curves.png`, `tensorboard/` and `checkpoints/`.
         loader: what feeds the steps.
         validation_sets: name → pictures; the first set's PSNR decides which checkpoint is best.
@@ -40,26 +39,28 @@ def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validatio
         The number of steps that the network has been trained for.
 
     Raises:
-        InputError: when a field's value is not possible, too many steps in a row are not finite, or the folder cannot
-            be written.
+        InputError: when the weights to start from do not fit, too many steps in a row are not finite, or the folder
+            cannot be written.
 
     Source: SPEC.md §4.
     """
     began = time.perf_counter()
-    check_config(config, jax.device_count())
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-    graph, _ = parameters.abstract_parameters(model_config(config), compute_config(config))
-    checkpoints = Checkpoints(workdir, config.keep_checkpoints)
-    start, state = restore_or_init(config, checkpoints, mesh)
-    run = _Run(config, mesh, checkpoints, Monitor(workdir, start, config.total_steps, config.batch_size), state)
+    graph, _ = parameters.abstract_parameters(experiment.network, experiment.compute)
+    checkpoints = Checkpoints(workdir, experiment.keep_checkpoints)
+    start, state = restore_or_init(experiment, checkpoints, mesh)
+    run = _Run(
+        experiment, mesh, checkpoints, Monitor(workdir, start, experiment.total_steps, experiment.batch_size), state
+    )
     if start:
-        run.monitor.say(f"continuing after step {start} of {config.total_steps}, from {workdir}")
+        run.monitor.say(f"continuing after step {start} of {experiment.total_steps}, from {workdir}")
     try:
         with run.stop.listening():
-            is_due = start > 0 and _validates(config, start) and not run.monitor.has(start, "psnr")
-            is_stopping = is_due and not run.validate(start, validation_sets)
-            if start < config.total_steps and not is_stopping:
-                run.steps(start, make_step(graph, config, mesh, loader), loader, validation_sets, began)
+            # A run that was stopped or killed before its validation was done begins with that.
+            lacks_score = start > 0 and experiment.validates_after(start) and not run.monitor.has(start, "psnr")
+            is_stopping = lacks_score and not run.validate(start, validation_sets)
+            if start < experiment.total_steps and not is_stopping:
+                run.steps(start, make_step(graph, experiment, mesh, loader), loader, validation_sets, began)
     finally:
         run.monitor.close()
         checkpoints.close()
@@ -69,14 +70,15 @@ def train(config: ConfigDict, workdir: epath.PathLike, loader: Loader, validatio
 class _Run:
     """A run under way."""
 
-    def __init__(self, config: ConfigDict, mesh: Mesh, checkpoints: Checkpoints, monitor: Monitor, state: State):
-        self.config, self.mesh, self.checkpoints, self.monitor, self.state = config, mesh, checkpoints, monitor, state
+    def __init__(self, experiment: Experiment, mesh: Mesh, checkpoints: Checkpoints, monitor: Monitor, state: State):
+        self.experiment, self.mesh, self.state = experiment, mesh, state
+        self.checkpoints, self.monitor = checkpoints, monitor
         self.stop = StopSignal()
         self.step = int(jax.device_get(state["counters"]["step"]))
 
     def steps(self, start: int, step_function: Step, loader: Loader, sets: Sets, began: float) -> None:
         """Take the steps from `start` to the last, or until the run is asked to stop."""
-        config, monitor = self.config, self.monitor
+        experiment, monitor = self.experiment, self.monitor
         resident = replicate(loader.resident, self.mesh)
         compiled: Any = None
         for step, batch in enumerate(loader.batches(start), start + 1):
@@ -96,41 +98,42 @@ class _Run:
                 monitor.timing(step, {"compile_seconds": compile_seconds, "seconds_to_first_step": to_first})
                 monitor.say(f"first step after {to_first:.1f} s, of which compiling took {compile_seconds:.1f} s")
             is_stopping = self.stop.reached(step)
-            validates = _validates(config, step)
-            if step % config.log_every == 0 or validates or is_stopping:
-                self._log(metrics, shown=step % config.log_every == 0 or step == config.total_steps)
+            validates = experiment.validates_after(step)
+            if step % experiment.log_every == 0 or validates or is_stopping:
+                self._log(metrics, shown=step % experiment.log_every == 0 or step == experiment.total_steps)
             if validates and not is_stopping:
                 is_stopping = not self.validate(step, sets)
-            elif is_stopping or step % config.checkpoint_every == 0:
+            elif is_stopping or step % experiment.checkpoint_every == 0:
                 self.checkpoints.save(step, self.state)
             if is_stopping:
                 monitor.say(f"stopping after step {step}, as asked; the same command goes on from there")
                 return
 
     def validate(self, step: int, sets: Sets) -> bool:
-        """Score the network, save it with its score, and return whether that was not interrupted."""
-        config = self.config
+        """Score the network and save it with its score; False when the run was asked to stop before all was scored."""
+        experiment = self.experiment
         # Numbers are reported in exact float32, whatever the training computes in.
-        exact = dataclasses.replace(compute_config(config), dtype="float32", precision="highest")
-        graph, _ = parameters.abstract_parameters(model_config(config), exact)
+        exact = dataclasses.replace(experiment.compute, dtype="float32", precision="highest")
+        graph, _ = parameters.abstract_parameters(experiment.network, exact)
         here = jax.tree.map(lambda value: value.addressable_data(0), trained_parameters(self.state))
         try:
             network = parameters.merge(graph, here)
             values, strips = validate(
-                network, sets, config.scale, config.eval.inference, stop_requested=lambda: self.stop.requested
+                network, sets, experiment.scale, experiment.eval.inference, stop_requested=lambda: self.stop.requested
             )
         except Interrupted:
             self.checkpoints.save(step, self.state)
             return False
         except BaseException:
-            if jax.process_count() == 1:  # the others would have to save too, and do not know
+            # All processes save together: with several, those in which nothing failed would never come to it.
+            if jax.process_count() == 1:
                 self.checkpoints.save(step, self.state)
             raise
-        # First, so that a run that is killed in between finds a score missing, and makes it up.
+        # Before the metrics: a run killed between the two finds no score there when it goes on, and validates again.
         self.checkpoints.save(step, self.state, values["psnr"])
         self.monitor.validation(step, values, strips)
         scores = ", ".join(f"{name[5:]} {value:.3f} dB" for name, value in values.items() if name.startswith("psnr/"))
-        self.monitor.say(f"step {step}: validation ×{config.scale}: {scores} (PSNR on luma)")
+        self.monitor.say(f"step {step}: validation ×{experiment.scale}: {scores} (PSNR on luma)")
         self.monitor.restart_clock()
         return True
 
@@ -140,7 +143,7 @@ class _Run:
         in_a_row = values.pop("skipped_in_a_row")
         if shown:
             self.monitor.training(self.step, values)
-        if in_a_row >= self.config.max_skipped_in_a_row:
+        if in_a_row >= self.experiment.max_skipped_in_a_row:
             good = self.step - in_a_row
             self.checkpoints.save(self.step, self.state)
             raise InputError(
@@ -149,16 +152,16 @@ class _Run:
             )
 
 
-def restore_or_init(config: ConfigDict, checkpoints: Checkpoints, mesh: Mesh) -> tuple[int, State]:
+def restore_or_init(experiment: Experiment, checkpoints: Checkpoints, mesh: Mesh) -> tuple[int, State]:
     """Return the newest whole checkpoint's step and state, or step 0 and parameters fresh or from `init_from`."""
-    network = model_config(config)
-    _, values = parameters.split(MSNLAN(network, rngs=nnx.Rngs(config.seed)))
-    fresh = replicate(init_state(config, values), mesh)
+    network = experiment.network
+    _, values = parameters.split(MSNLAN(network, rngs=nnx.Rngs(experiment.seed)))
+    fresh = replicate(init_state(experiment, values), mesh)
     if (restored := checkpoints.restore_latest(fresh)) is not None:
         return restored
-    if config.init_from:
-        values = read_start(config.init_from, network, values, new_tail=config.init_new_tail)
-        return 0, replicate(init_state(config, values), mesh)
+    if experiment.init_from:
+        values = read_start(experiment.init_from, network, values, new_tail=experiment.init_new_tail)
+        return 0, replicate(init_state(experiment, values), mesh)
     return 0, fresh
 
 
@@ -177,7 +180,3 @@ def share_batch(batch: Any, mesh: Mesh) -> Any:
     """Put this process's share of a batch on its devices, as a part of the job's batch."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     return jax.tree.map(lambda part: jax.make_array_from_process_local_data(sharding, part), batch)
-
-
-def _validates(config: ConfigDict, step: int) -> bool:
-    return step % config.eval_every == 0 or step == config.total_steps

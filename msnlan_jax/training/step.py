@@ -1,7 +1,7 @@
 """One training step, as one compiled program over all devices.
 
 The state is a plain pytree: `params` (path → array), `opt_state` (Adam's), `counters`, and `ema` (averaged parameters)
-where the configuration asks for them.
+where the experiment asks for them.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,10 +13,10 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
-from ml_collections import ConfigDict
 
 from msnlan_jax.network import parameters
 from msnlan_jax.runtime import compiler_options
+from msnlan_jax.training.experiment import Experiment
 from msnlan_jax.training.losses import LOSSES
 from msnlan_jax.training.optimization import learning_rate_schedule, make_optimizer
 
@@ -43,20 +43,20 @@ class Loader(Protocol):
         ...
 
 
-def init_state(config: ConfigDict, values: parameters.Parameters) -> State:
+def init_state(experiment: Experiment, values: parameters.Parameters) -> State:
     """Return the state before the first step.
 
     Args:
-        config: every field of `configs/base.py`.
+        experiment: whose optimiser and averaging count.
         values: the parameters to start from.
     """
     zero = jnp.zeros((), jnp.int32)
     state = {
         "params": values,
-        "opt_state": make_optimizer(config).init(values),
+        "opt_state": make_optimizer(experiment).init(values),
         "counters": {"step": zero, "skipped": zero, "skipped_in_a_row": zero},
     }
-    return state | ({"ema": dict(values)} if config.ema_decay else {})
+    return state | ({"ema": dict(values)} if experiment.ema_decay else {})
 
 
 def trained_parameters(state: State) -> parameters.Parameters:
@@ -64,13 +64,17 @@ def trained_parameters(state: State) -> parameters.Parameters:
     return state["ema"] if "ema" in state else state["params"]
 
 
-def make_step(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh, loader: Loader) -> Step:
+def make_step(graph: nnx.GraphDef, experiment: Experiment, mesh: Mesh, loader: Loader) -> Step:
     """Return the jitted step: state (donated), resident arrays and batch → state and metrics.
 
     A step whose loss or gradient is not finite changes nothing but the counters. Metrics are `loss`, `grad_norm`,
     `learning_rate`, `skipped` and `skipped_in_a_row`.
     """
-    optimizer, schedule, loss_function = make_optimizer(config), learning_rate_schedule(config), LOSSES[config.loss]
+    optimizer, schedule, loss_function = (
+        make_optimizer(experiment),
+        learning_rate_schedule(experiment),
+        LOSSES[experiment.loss],
+    )
 
     def loss_of(values: parameters.Parameters, lr: Array, hr: Array) -> Array:
         network: Any = parameters.merge(graph, values)
@@ -78,7 +82,7 @@ def make_step(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh, loader: Loade
 
     def mean_over_devices(values: parameters.Parameters, resident: Any, batch: Any) -> tuple[Array, Any]:
         pictures = loader.crops(resident, batch)
-        return jax.lax.pmean(_accumulate(jax.value_and_grad(loss_of), values, pictures, config.accumulate), "data")
+        return jax.lax.pmean(_accumulate(jax.value_and_grad(loss_of), values, pictures, experiment.accumulate), "data")
 
     # Each device sees its own pictures only: left to the compiler, the attention's loop over pictures would gather
     # the whole batch on every device.
@@ -97,7 +101,7 @@ def make_step(graph: nnx.GraphDef, config: ConfigDict, mesh: Mesh, loader: Loade
         direction, opt_state = optimizer.update(gradients, state["opt_state"], params)
         updated = {"params": jax.tree.map(lambda p, d: p - rate * d, params, direction), "opt_state": opt_state}
         if "ema" in state:
-            decay = _ema_decay(config.ema_decay, counters["step"])
+            decay = _ema_decay(experiment.ema_decay, counters["step"])
             updated["ema"] = jax.tree.map(
                 lambda average, p: decay * average + (1 - decay) * p, state["ema"], updated["params"]
             )

@@ -31,8 +31,8 @@ def output(tmp_path):
     return tmp_path / "prepared"
 
 
-def folder_config(folder, scale=2, **fields):
-    return experiment(data={"source": "folder", "dir": str(folder), "loader": "memory"}, scale=scale, **fields)
+def on_folder(folder, scale=2, loader="memory", **fields):
+    return experiment(data={"source": "folder", "dir": str(folder), "loader": loader}, scale=scale, **fields)
 
 
 def assert_same_pictures(found, expected):
@@ -47,7 +47,7 @@ def test_prepared_pictures_train_like_the_pictures_themselves(photos, output, sc
     assert prepare(photos, output, (2, 3, 4)) == (3, 0, [])
     names = {f"HR/{name}.npy" for name in "abc"} | {f"LR_bicubic/X{s}/{n}x{s}.npy" for s in (2, 3, 4) for n in "abc"}
     assert set(snapshot(output)) == names
-    config = folder_config(output, scale)
+    config = on_folder(output, scale)
     assert {pair.lr.suffix for pair in sources.training_pairs(config)} == {".npy"}
     expected = [read_pair(pair, scale) for pair in find_pairs(photos, scale)]
     assert_same_pictures(sources.open_pictures(config), expected)
@@ -60,7 +60,7 @@ def test_given_lr_pictures_are_kept_and_missing_ones_made(tmp_path, output):
     lr = open_picture(output / "LR_bicubic/X2/ax2.npy")
     np.testing.assert_array_equal(lr, read_rgb(tmp_path / "set/LR_bicubic/X2/ax2.png"))
     assert_same_pictures(
-        sources.open_pictures(folder_config(output))[1:], [read_pair(find_pairs(tmp_path / "set/HR", 2)[1], 2)]
+        sources.open_pictures(on_folder(output))[1:], [read_pair(find_pairs(tmp_path / "set/HR", 2)[1], 2)]
     )
     assert open_picture(output / "LR_bicubic/X3/ax3.npy").shape == (8, 12, 3)
 
@@ -168,7 +168,7 @@ def test_arrays_that_are_no_pictures_are_named(tmp_path, content, message):
     else:
         np.save(tmp_path / "a.npy", content)
     with pytest.raises(InputError, match=message):
-        sources.open_pictures(folder_config(tmp_path))
+        sources.open_pictures(on_folder(tmp_path))
 
 
 def test_a_truncated_array_is_named(photos, output):
@@ -176,7 +176,7 @@ def test_a_truncated_array_is_named(photos, output):
     path = output / "HR/b.npy"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"HR/b\.npy: broken or unreadable array: "):
-        sources.open_pictures(folder_config(output))
+        sources.open_pictures(on_folder(output))
 
 
 def test_missing_files_are_named(photos, output):
@@ -185,15 +185,13 @@ def test_missing_files_are_named(photos, output):
     prepare(photos, output, (2,))
     (output / "LR_bicubic/X2/bx2.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"X2/bx2\.npy: no such file, expected the LR of .*HR/b\.npy"):
-        make_loader(folder_config(output))
+        make_loader(on_folder(output))
 
 
 def test_both_loaders_read_arrays_alike(photos, output):
     pytest.importorskip("tensorflow")
     prepare(photos, output, (2,))
-    config = folder_config(output)
-    memory = make_loader(config)
-    config.data.loader = "tfdata"
-    for expected, crops in zip(make_loader(config).batches(0), memory.batches(0), strict=True):
+    memory, tfdata = make_loader(on_folder(output)), make_loader(on_folder(output, loader="tfdata"))
+    for expected, crops in zip(tfdata.batches(0), memory.batches(0), strict=True):
         for found, wanted in zip(memory.crops(memory.resident, crops), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)

@@ -128,11 +128,10 @@ def test_built_in_photos():
 def test_validation_sets(tmp_path):
     for name in ("Set5", "Set14"):
         save_noise(tmp_path / name / "HR", {"a.png": (8, 8, 3)})
-    config = experiment(eval={"data_dir": str(tmp_path), "datasets": "Set5,Set14"})
-    assert list(sources.validation_sets(config)) == ["Set5", "Set14"]
-    config.eval.datasets = "Set5,Urban100"
+    found = sources.validation_sets(experiment(eval={"data_dir": str(tmp_path), "datasets": "Set5, Set14"}))
+    assert list(found) == ["Set5", "Set14"]
     with pytest.raises(InputError, match=r": found no data set Urban100, expected one of Set14, Set5$"):
-        sources.validation_sets(config)
+        sources.validation_sets(experiment(eval={"data_dir": str(tmp_path), "datasets": "Set5,Urban100"}))
 
 
 @pytest.mark.parametrize(
@@ -159,11 +158,10 @@ def test_unknown_sources_are_refused():
 
 
 def test_pictures_must_be_as_large_as_a_patch(folder):
-    config = experiment(data={"source": "folder", "dir": str(folder)}, patch_size=17)
+    data = {"source": "folder", "dir": str(folder)}
     with pytest.raises(InputError, match=r"a\.png: found 20×16 LR pixels, expected at least config\.patch_size = 17"):
-        batches(config)
-    config.patch_size = 16
-    batches(config)
+        batches(experiment(data=data, patch_size=17))
+    batches(experiment(data=data, patch_size=16))
 
 
 def test_a_broken_picture_is_named(folder):

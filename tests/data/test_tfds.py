@@ -41,8 +41,8 @@ def build(tmp_path, monkeypatch, scale):
     )
 
 
-def div2k(folder, scale=2, **fields):
-    return experiment(data={"source": "div2k", "dir": str(folder)}, scale=scale, **fields)
+def div2k(folder, scale=2, loader="tfdata", **fields):
+    return experiment(data={"source": "div2k", "dir": str(folder), "loader": loader}, scale=scale, **fields)
 
 
 def by_size(pictures):
@@ -65,10 +65,8 @@ def test_div2k_as_tfds_writes_it(tmp_path, monkeypatch, scale):
 
 def test_both_loaders_read_div2k_alike(tmp_path, monkeypatch):
     build(tmp_path, monkeypatch, 2)
-    config = div2k(tmp_path / "tfds")
-    expected = list(make_loader(config).batches(0))
-    config.data.loader = "memory"
-    memory = make_loader(config)
+    expected = list(make_loader(div2k(tmp_path / "tfds")).batches(0))
+    memory = make_loader(div2k(tmp_path / "tfds", loader="memory"))
     for crops, wanted in zip(memory.batches(0), expected, strict=True):
         for found, patches in zip(memory.crops(memory.resident, crops), wanted, strict=True):
             np.testing.assert_array_equal(found, patches)

@@ -18,9 +18,19 @@ from msnlan_jax.pictures.bicubic import Bicubic
 from msnlan_jax.pictures.images import read_image
 from msnlan_jax.pictures.pairs import Pair
 from msnlan_jax.training import loop as training
+from msnlan_jax.training.experiment import read_experiment
 from msnlan_jax.training.validation import Interrupted, validate
 from msnlan_jax.weights.workdir import claim_workdir
-from tests.samples import SIZES, FakeLoader, assert_same_arrays, experiment, save_noise, tiny_config, tiny_parameters
+from tests.samples import (
+    SIZES,
+    FakeLoader,
+    assert_same_arrays,
+    experiment,
+    save_noise,
+    tiny_config,
+    tiny_parameters,
+    training_config,
+)
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {"batch_size": 8, "patch_size": 6, "total_steps": 10, "learning_rate": 1e-3, "precision": "highest"}
@@ -29,7 +39,8 @@ CONFIG |= {"checkpoint_every": 2, "eval_every": 5, "halve_every": 7}
 
 def run(workdir, monkeypatch, *, psnrs, loader=None, **changes):
     """Train, with scripted scores, and return the parameters of every validation."""
-    config, seen = experiment(**CONFIG | changes), []
+    config, seen = training_config(**CONFIG | changes), []
+    parsed = read_experiment(config)
 
     def scripted(network, sets, scale, mode, *, stop_requested):
         psnr = psnrs[len(seen)]
@@ -40,7 +51,7 @@ def run(workdir, monkeypatch, *, psnrs, loader=None, **changes):
 
     monkeypatch.setattr(training, "validate", scripted)
     claim_workdir(workdir, config.to_dict())
-    training.train(config, workdir, loader or FakeLoader(config), {})
+    training.train(parsed, workdir, loader or FakeLoader(parsed), {})
     return seen
 
 
@@ -105,9 +116,9 @@ class PowerFailureError(Exception):
 class CutOff(FakeLoader):
     """Ends the run while it fetches a step's batch, once the checkpoint before is there."""
 
-    def __init__(self, config, workdir, step):
-        super().__init__(config)
-        self.checkpoint, self.step = workdir / "checkpoints" / str(step - step % config.checkpoint_every), step
+    def __init__(self, experiment, workdir, step):
+        super().__init__(experiment)
+        self.checkpoint, self.step = workdir / "checkpoints" / str(step - step % experiment.checkpoint_every), step
 
     def batches(self, start):
         for step, batch in enumerate(super().batches(start)):
@@ -181,8 +192,8 @@ def test_a_finished_run_does_nothing_more(finished, monkeypatch):
 
 @pytest.mark.slow
 def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch, compilation_cache):
-    config = experiment(**CONFIG)
-    run(tmp_path, monkeypatch, psnrs=[31.0, 30.0], loader=FakeLoader(config, spoil=(2, 5, 6)))
+    loader = FakeLoader(experiment(**CONFIG), spoil=(2, 5, 6))
+    run(tmp_path, monkeypatch, psnrs=[31.0, 30.0], loader=loader)
     found = [line for line in lines(tmp_path) if "loss" in line]
     assert [line["skipped"] for line in found] == [0, 0, 1, 1, 1, 2, 3, 3, 3, 3]
     assert [line["step"] for line in found if line["loss"] is None] == [3, 6, 7]

@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[2]
 TRAIN = """
 import json, sys
 workdir, steps, index, count, address = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-from msnlan_jax import distributed, training
+from msnlan_jax.runtime import distributed
+from msnlan_jax.training import loop as training
 if count > 1:
     distributed.initialize(address, count, index)
 from tests.samples import FakeLoader, experiment
-from tests.test_training import CONFIG
+from tests.training.test_loop import CONFIG
 config = experiment(**CONFIG | {"total_steps": steps, "eval_every": 1000, "ema_decay": 0.9, "learning_rate": 2e-4})
 training.validate = lambda *args, **kwargs: ({"psnr": 30.0}, {})
 training.train(config, workdir, FakeLoader(config, (index, count)), {})
@@ -109,13 +110,12 @@ def test_each_device_sees_its_own_pictures_only():
     code = """
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from msnlan_jax import parameters
-from msnlan_jax.train_step import init_state, make_step
-from msnlan_jax.training_config import model_config
+from msnlan_jax.network import parameters
+from msnlan_jax.training import init_state, make_step
 from tests.samples import FakeLoader, experiment
 config = experiment()
 mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-graph, values = parameters.abstract_parameters(model_config(config))
+graph, values = parameters.abstract_parameters(config.network)
 put = lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 state = jax.eval_shape(lambda values: init_state(config, values), values)
 state = jax.tree.map(lambda leaf: put(leaf, PartitionSpec()), state)

@@ -1,6 +1,6 @@
 """Data sets scored with programs that pictures share, and with one program for every shape.
 
-`python -m benchmarks.compilations --data_dir datasets [--datasets Set5,Set14,B100] [--scale 4] [--inference chop]`:
+`python -m benchmarks.shared_programs --data_dir datasets [--datasets Set5,Set14,B100] [--scale 4] [--inference chop]`:
 seconds, compiling included, programs and PSNR of both, and the largest difference of one picture's PSNR. Each way runs
 in a process of its own, so that neither finds what the other has compiled.
 """
@@ -26,7 +26,7 @@ COLUMNS = ("way", "programs", "s", "pictures", "PSNR")
 
 def main() -> None:
     """Measure, print a table, and write it."""
-    parser = command.Parser("python -m benchmarks.compilations", description=__doc__)
+    parser = command.Parser("python -m benchmarks.shared_programs", description=__doc__)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--datasets", default="Set5,Set14,B100")
     parser.add_argument("--scale", type=int, default=4)
@@ -38,13 +38,13 @@ def main() -> None:
     if flags.one:
         print(json.dumps(score(flags)))
         return
-    rows, (shared, exact) = zip(*(measure.in_process("benchmarks.compilations", way) for way in WAYS), strict=True)
+    rows, (shared, exact) = zip(*(measure.in_process("benchmarks.shared_programs", way) for way in WAYS), strict=True)
     difference = max(abs(psnr - exact[name]) for name, psnr in shared.items())
     print(measure.table(COLUMNS, rows))
     print(f"largest difference of a picture's PSNR: {difference:.1e} dB")
     facts = {name: vars(flags)[name] for name in ("datasets", "scale", "weights", "inference")}
     facts |= {"largest difference of a picture's PSNR, dB": difference, "rows": rows}
-    print(measure.write(f"compilations-x{flags.scale}", facts, folder=flags.output, note=flags.note))
+    print(measure.write(f"shared_programs-x{flags.scale}", facts, folder=flags.output, note=flags.note))
 
 
 class OwnSizes(inference.Programs):
