@@ -3,6 +3,8 @@
 import argparse
 import collections
 import math
+import sys
+from pathlib import Path
 
 from etils import epath
 from flax import nnx
@@ -22,7 +24,9 @@ _SHOWN_SECONDS = 2.0
 
 def parse_flags() -> argparse.Namespace:
     """Read the command line."""
-    parser = command.Parser(prog="python -m msnlan_jax.upscale", description=__doc__)
+    script = Path(sys.argv[0]).name  # as a module it would be called __main__.py
+    prog = script if script == "msnlan-upscale" else "python -m msnlan_jax.upscale"
+    parser = command.Parser(prog=prog, description=__doc__)
     parser.add_argument("input", type=epath.Path, nargs="+", help="pictures, or folders of pictures")
     parser.add_argument(
         "-o",
@@ -117,10 +121,10 @@ def _root(flags: argparse.Namespace, jobs: list[Job]) -> epath.Path:
     return jobs[0].target.parents[len(below.parts) - 1]
 
 
-def entry() -> None:
-    """Run the command, as a console script does."""
+def run() -> None:
+    """Run the command, as `msnlan-upscale` does."""
     command.run(main)
 
 
 if __name__ == "__main__":
-    entry()
+    run()
