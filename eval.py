@@ -8,11 +8,10 @@ from etils import epath
 
 from data import folders, photos
 from msnlan_jax import inference, report
-from msnlan_jax.inference import capacity, programs
 from msnlan_jax.network import MSNLAN
 from msnlan_jax.pictures import list_images
 from msnlan_jax.report import Showcase, benchmark, comparison, parse_crops
-from msnlan_jax.runtime import absolute, command, machine, prepare_output_dir
+from msnlan_jax.runtime import absolute, command, prepare_output_dir
 from msnlan_jax.scoring import evaluation, load_lpips, metrics
 from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
 
@@ -29,11 +28,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--output", help="folder for the report and results.json; by default runs/eval-x<scale>")
     parser.add_argument("--save_images", action="store_true", help="write SR pictures and side-by-side strips")
     run = parser.add_argument_group("how the network runs")
-    run.add_argument("--inference", choices=inference.INFERENCE_MODES, default="whole", help="whole by default")
-    run.add_argument("--tile_size", type=int, default=inference.TILE_SIZE, help="LR pixels (%(default)s)")
-    run.add_argument("--tile_overlap", type=int, default=inference.TILE_OVERLAP, help="LR pixels (%(default)s)")
-    capacity.add_memory_limit(run)
-    run.add_argument("--self_ensemble", action="store_true", help="average over the 8 flips and transposes")
+    inference.add_flags(run, default="whole")
     scores = parser.add_argument_group("how pictures are scored; by default as papers do")
     scores.add_argument("--channel", choices=metrics.CHANNELS, default="y", help="luma, or all three (%(default)s)")
     scores.add_argument("--border", type=int, help="pixels left out on every side; by default the scale")
@@ -63,7 +58,7 @@ def parse_flags() -> argparse.Namespace:
         if (value := getattr(flags, name)) is not None and value < least:
             kind = "a positive number" if least else "0 or more"
             parser.error(f"--{name}: found {value}, expected {kind}")
-    inference.check_options(flags.inference, flags.tile_size, flags.tile_overlap)
+    inference.read_flags(flags)
     return flags
 
 
@@ -73,8 +68,6 @@ def main() -> None:
     score = score_pictures if flags.sr_dir else score_network
     result, details, output = score(flags)
     print("\n" + report.write(output, result, **details))
-    if not flags.sr_dir:
-        print(f"programs compiled for pictures: {programs.compilations()}")
     print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 
@@ -115,18 +108,16 @@ def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, 
     for pairs in datasets.values():
         evaluation.check_pairs(pairs, scale, protocol.cut, common["showcase"].check)
     output = prepare_output_dir(flags.output or f"runs/eval-x{scale}", "--output")
-    options: dict[str, Any] = {"inference": flags.inference, "self_ensemble": flags.self_ensemble}
-    if flags.inference == "tile":
-        options |= {"tile_size": flags.tile_size, "tile_overlap": flags.tile_overlap}
-    if flags.memory_limit is not None:
-        options["memory_limit"] = flags.memory_limit
+    options, programs = inference.read_flags(flags), inference.Programs()
     save_to = output if flags.save_images else None
-    run = options | {"memory_limit": machine.limit_gb(flags.memory_limit)}
-    outcome = benchmark.score_network(model, method, datasets, protocol, options=run, save_to=save_to, **common)
+    outcome = benchmark.score_network(
+        model, method, datasets, protocol, options=options.with_limit(), programs=programs, save_to=save_to, **common
+    )
+    print(f"programs compiled for pictures: {programs.count}")
     result = report.results(
         scale,
         weights,
-        protocol.as_json() | options,
+        protocol.as_json() | options.to_json(),
         outcome.datasets,
         outcome.bicubic,
         method=method,

@@ -8,12 +8,14 @@ in a process of its own, so that neither finds what the other has compiled.
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
+
+from flax import nnx
 
 from benchmarks import measure
 from data import folders
 from msnlan_jax import inference
-from msnlan_jax.inference import programs
 from msnlan_jax.runtime import command
 from msnlan_jax.scoring import evaluation
 from msnlan_jax.weights import load_model
@@ -45,22 +47,32 @@ def main() -> None:
     print(measure.write(f"shared_programs-x{flags.scale}", facts, folder=flags.output, note=flags.note))
 
 
+class OwnSizes(inference.Programs):
+    """Runs every picture in an array of its own size."""
+
+    def array_size(
+        self, graph: nnx.GraphDef, n: int, h: int, w: int, ready: Sequence[tuple[int, int]] = ()
+    ) -> tuple[int, int]:
+        """Return the picture's size."""
+        return h, w
+
+
 def score(flags: Any) -> tuple[dict[str, Any], dict[str, float]]:
     """Return the row of one way, and each picture's PSNR."""
     datasets = folders.find_datasets(flags.data_dir, flags.datasets.split(","), flags.scale)
     model = load_model(flags.weights, scale=flags.scale)
-    if flags.one == EXACT:
-        programs.padded_size = lambda graph, n, h, w, arrays=(): (h, w)
+    programs = OwnSizes() if flags.one == EXACT else inference.Programs()
+    options = inference.Options(flags.inference)
     psnr: dict[str, float] = {}
     means = []
-    before, began = programs.compilations(), time.perf_counter()
+    began = time.perf_counter()
     for name, pairs in datasets.items():
         result = evaluation.evaluate(
-            lambda lr: inference.upscale(model, lr, inference=flags.inference), pairs, flags.scale, title=name
+            lambda lr: inference.upscale(model, lr, options=options, programs=programs), pairs, flags.scale, title=name
         )
         psnr |= {f"{name}/{picture}": scores.psnr for picture, scores in result.images.items()}
         means.append(f"{name} {result.psnr:.4f}")
-    row = {"way": flags.one, "programs": programs.compilations() - before, "s": time.perf_counter() - began}
+    row = {"way": flags.one, "programs": programs.count, "s": time.perf_counter() - began}
     return row | {"pictures": len(psnr), "PSNR": ", ".join(means)}, psnr
 
 

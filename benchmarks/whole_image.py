@@ -17,7 +17,7 @@ from flax import nnx
 
 from benchmarks import measure
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import predict
+from msnlan_jax.inference import Options, predict
 from msnlan_jax.network import MSNLAN
 from msnlan_jax.runtime import command, config_flags
 from msnlan_jax.training import Experiment, read_experiment
@@ -68,7 +68,7 @@ def run(experiment: Experiment, h: int, w: int, mode: str) -> dict[str, float]:
     seconds = []
     for _ in range(2):
         began = time.perf_counter()
-        predict(model, lr, inference=mode)
+        predict(model, lr, Options(mode))
         seconds.append(time.perf_counter() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {"s": seconds[1], "first s": seconds[0], "peak MiB": peak}

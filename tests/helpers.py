@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from jax.typing import ArrayLike
 
-from msnlan_jax.inference import upscaling as inference
+from msnlan_jax.inference import Options, Programs, predict
 from msnlan_jax.network.attention import hybrid, operator, score_matrix, streaming
 from msnlan_jax.network.compute import EXACT, Compute
 from msnlan_jax.network.model import MSNLANConfig
@@ -81,20 +81,26 @@ def part(model: nnx.Module, path: str) -> nnx.Module:
     return model
 
 
-def forward_shapes(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[tuple[int, ...]]:
-    """Return the shapes of all batches that a picture takes."""
-    shapes = []
+class Batches(Programs):
+    """Compiles nothing, and keeps the shapes of all batches that it runs."""
 
-    def make_forward(model, arrays):
-        def forward(batch):
-            shapes.append(batch.shape)
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, model, ready=()):
+        def run(batch):
+            self.shapes.append(batch.shape)
             return np.asarray(model(batch))
 
-        return forward
+        return run
 
-    monkeypatch.setattr(inference, "make_forward", make_forward)
-    inference.predict(**options)
-    return shapes
+
+def forward_shapes(model: nnx.Module, lr: np.ndarray, options: Options) -> list[tuple[int, ...]]:
+    """Return the shapes of all batches that a picture takes."""
+    batches = Batches()
+    predict(model, lr, options, programs=batches)
+    return batches.shapes
 
 
 def record_forms(monkeypatch: pytest.MonkeyPatch) -> set[str]:

@@ -1,24 +1,43 @@
-"""A network on a picture: whole, by the released chop, or in tiles, within the memory and the time there are."""
+"""A network on a picture: whole, by the released chop, or in tiles, within the memory and the time there are.
 
-from msnlan_jax.inference import capacity, programs
-from msnlan_jax.inference.upscaling import (
+`Options` say how pictures are to be run, `plan_picture` how one of them will be, and `Programs` keep the sizes that
+they share.
+"""
+
+from msnlan_jax.inference.options import (
     INFERENCE_MODES,
     TILE_OVERLAP,
     TILE_SIZE,
-    Progress,
-    check_options,
+    Options,
+    add_flags,
+    read_flags,
+)
+from msnlan_jax.inference.planning import (
+    Plan,
+    check_resizing,
+    plan_picture,
+)
+from msnlan_jax.inference.programs import (
+    Programs,
+)
+from msnlan_jax.inference.upscaling import (
     predict,
     upscale,
+    upscale_in_parts,
 )
 
 __all__ = [
     "INFERENCE_MODES",
     "TILE_OVERLAP",
     "TILE_SIZE",
-    "Progress",
-    "capacity",
-    "check_options",
+    "Options",
+    "Plan",
+    "Programs",
+    "add_flags",
+    "check_resizing",
+    "plan_picture",
     "predict",
-    "programs",
+    "read_flags",
     "upscale",
+    "upscale_in_parts",
 ]

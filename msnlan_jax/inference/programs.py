@@ -1,10 +1,9 @@
 """Compiled programs for pictures: a few, shared by pictures of similar sizes."""
 
-import collections
-import dataclasses
 import functools
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,114 +15,95 @@ from jaxtyping import Array, Float
 from msnlan_jax.network import MSNLAN, parameters
 from msnlan_jax.runtime import compiler_options
 
-# The released chop: how far a corner reaches beyond the half, and below how many pixels it is not cut again.
-_CHOP_SHAVE = 10
-_CHOP_LIMIT, _CHOP_LIMIT_X4 = 4000, 3600
-# Arrays in which the chop's tiles are run, by scale, smallest first. Pictures of the common sizes, 481×321 or 512×512,
-# are cut into tiles that fill the first two almost or the third; the last holds any tile below the chop's limit that is
-# not very long. Larger steps would waste attention, which costs with the square of the area.
-CHOP_ARRAYS = {
-    2: ((40, 56), (56, 40), (56, 56), (72, 72)),
-    3: ((48, 64), (64, 48), (64, 64), (72, 72)),
-    4: ((40, 48), (48, 40), (56, 56), (72, 72)),
-}
-# An array of the chop's this many times as large as need be is taken rather than another.
-_REUSE_CHOP = 2.0
-# A program for an array this many times as large is taken rather than compiling another.
-_REUSE = 1.35
-# Array sizes for which there are programs, by network and batch size.
-_ARRAYS: dict[tuple[nnx.GraphDef, int], list[tuple[int, int]]] = {}
-# Programs compiled, by kind of network.
-_COMPILED: collections.Counter[type] = collections.Counter()
+# How many times as large as a picture's own array another may be that is taken in its place: one of those
+# ready, or one that there is a program for already.
+_REUSE_READY, _REUSE = 2.0, 1.35
 
 Batch = Float[np.ndarray, "_b _h _w 3"]
 Forward = Callable[[Batch], Batch]
 ArraySize = tuple[int, int]
 
 
-def reconfigured(model: MSNLAN, **changes: Any) -> MSNLAN:
-    """Return a network of the same parameters that computes in another way, itself where nothing changes."""
-    compute = dataclasses.replace(model.compute, **changes)
-    return model if compute == model.compute else parameters.to_model(model.config, parameters.split(model)[1], compute)
+class Programs:
+    """The array sizes in which pictures have been run so far, so that the next ones run in these too.
 
-
-def make_forward(model: nnx.Module, arrays: Sequence[ArraySize] = ()) -> Forward:
-    """Return a model as a compiled function of NumPy batches; equal models and shapes share a compilation.
-
-    MSNLAN runs pictures of similar sizes in one program: they are padded to the next of a few sizes, without changing
-    the result.
-
-    Args:
-        model: the network.
-        arrays: sizes to pad to before others, smallest first.
+    JAX compiles a program for every network and every size of its input, which takes seconds to minutes. So pictures
+    are padded to one of a few sizes, without changing the result beyond rounding: one that was used before, if it is
+    not much too large, else the next of `bucket`. Who runs many pictures makes one object and passes it on; without it,
+    every network has its own (`programs_of`).
     """
-    graph, values = parameters.split(model)
-    apply = _compiled()
 
-    def forward(batch: Batch) -> Batch:
-        if not isinstance(model, MSNLAN):
-            return np.asarray(apply(graph, values, batch))
-        n, h, w = batch.shape[:3]
-        array_h, array_w = padded_size(graph, n, h, w, arrays)
-        padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
-        sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
-        return np.asarray(apply(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
+    def __init__(self) -> None:
+        # By network and batch size. A network that computes in another way, as to save memory, counts as another.
+        self._made: dict[tuple[nnx.GraphDef[Any], int], list[ArraySize]] = {}
+        self._used: set[tuple[nnx.GraphDef[Any], tuple[int, ...]]] = set()
 
-    return forward
+    @property
+    def count(self) -> int:
+        """How many programs these pictures took, those of other networks than MSNLANs left out."""
+        return len(self._used)
+
+    def forward(self, model: nnx.Module, ready: Sequence[ArraySize] = ()) -> Forward:
+        """Return a model as a compiled function of NumPy batches; equal models and sizes share a program.
+
+        Args:
+            model: the network. Only an MSNLAN knows how to leave padding out; others run in the pictures' own sizes.
+            ready: array sizes to take before others, smallest first.
+        """
+        graph, values = parameters.split(model)
+        run = _compiled()
+
+        def forward(batch: Batch) -> Batch:
+            if not isinstance(model, MSNLAN):
+                return np.asarray(run(graph, values, batch))
+            n, h, w = batch.shape[:3]
+            array_h, array_w = self.array_size(graph, n, h, w, ready)
+            padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
+            self._used.add((graph, padded.shape))
+            sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
+            return np.asarray(run(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
+
+        return forward
+
+    def array_size(
+        self, graph: nnx.GraphDef[Any], n: int, h: int, w: int, ready: Sequence[ArraySize] = ()
+    ) -> ArraySize:
+        """Return the size of the arrays in which a batch of n pictures of h×w pixels is run, and remember it."""
+        made = self._made.setdefault((graph, n), [])
+        own = bucket(h), bucket(w)
+        if not (sizes := _fitting(ready, h, w, _REUSE_READY) or _fitting(made, h, w, _REUSE)):
+            made.append(own)
+        return min(sizes, key=math.prod, default=own)
+
+    def largest_array(self, h: int, w: int, ready: Sequence[ArraySize] = ()) -> ArraySize:
+        """Return the largest array in which h×w pixels may be run. How the network will compute is not decided yet when
+        this is asked, so the sizes made for all count."""
+        if sizes := _fitting(ready, h, w, _REUSE_READY):
+            return min(sizes, key=math.prod)
+        made = _fitting(list(itertools.chain(*self._made.values())), h, w, _REUSE)
+        return max([*made, (bucket(h), bucket(w))], key=math.prod)
 
 
-def padded_size(graph: nnx.GraphDef, n: int, h: int, w: int, arrays: Sequence[ArraySize] = ()) -> ArraySize:
-    """Return the size of the arrays in which a batch of n pictures of h×w pixels is run."""
-    return _array_size(arrays, _ARRAYS.setdefault((graph, n), []), h, w)
+# The programs of networks that are run without any being passed, each as long as its network lives.
+_OF_NETWORKS: weakref.WeakKeyDictionary[nnx.Module, Programs] = weakref.WeakKeyDictionary()
 
 
-def _array_size(ready: Sequence[ArraySize], made: list[ArraySize], h: int, w: int) -> ArraySize:
-    """Return the size of the array in which to run h×w pixels: one of those `ready`, else of those `made`, if it is not
-    much too large; else the next bucket, which is then `made` too."""
-    own = bucket(h), bucket(w)
-    if not (sizes := _fitting(ready, h, w, _REUSE_CHOP) or _fitting(made, h, w, _REUSE)):
-        made.append(own)
-    return min(sizes, key=math.prod, default=own)
-
-
-def largest_array(h: int, w: int, arrays: Sequence[ArraySize] = ()) -> ArraySize:
-    """Return the largest array in which h×w LR pixels may be run, as things are: which programs there are for a network
-    depends on how it is configured, so those of all count."""
-    if ready := _fitting(arrays, h, w, _REUSE_CHOP):
-        return min(ready, key=math.prod)
-    made = _fitting(list(itertools.chain(*_ARRAYS.values())), h, w, _REUSE)
-    return max([*made, (bucket(h), bucket(w))], key=math.prod)
-
-
-def _fitting(sizes: Sequence[ArraySize], h: int, w: int, reuse: float) -> list[ArraySize]:
-    """Return those of the sizes that hold h×w pixels and are not much too large."""
-    most = reuse * bucket(h) * bucket(w)
-    return [size for size in sizes if size[0] >= h and size[1] >= w and math.prod(size) <= most]
-
-
-def chop_levels(h: int, w: int, scale: int) -> list[tuple[int, int]]:
-    """Return the sizes of the corners into which the chop cuts h×w LR pixels, each of these, and so on; none where
-    these are too few, and run whole, on which the released code breaks."""
-    # The geometry, quirks included: a size already divisible by the scale still grows by the scale.
-    tile_h, tile_w = (side // 2 + _CHOP_SHAVE for side in (h, w))
-    tile_h, tile_w = tile_h + scale - tile_h % scale, tile_w + scale - tile_w % scale
-    if tile_h > h or tile_w > w:
-        return []
-    limit = _CHOP_LIMIT_X4 if scale == 4 else _CHOP_LIMIT
-    further = [] if tile_h * tile_w < limit else chop_levels(tile_h, tile_w, scale)
-    return [(tile_h, tile_w), *further]
+def programs_of(model: nnx.Module) -> Programs:
+    """Return the programs that go with a network: what one picture leaves behind concerns no other network's."""
+    return _OF_NETWORKS.setdefault(model, Programs())
 
 
 def bucket(size: int) -> int:
     """Return the side to which a picture's side is padded: a multiple of 16, above 256 at most an eighth more; of
     thin pictures 4 or 8, because the other side may be long."""
-    step = max(16 if size > 8 else 4, 2 ** ((size - 1).bit_length() - 4))
+    step: int = max(16 if size > 8 else 4, 2 ** ((size - 1).bit_length() - 4))
     return -(-size // step) * step
 
 
-def compilations(kind: type = MSNLAN) -> int:
-    """How many programs this process has compiled for pictures so far, for networks of one kind."""
-    return _COMPILED[kind]
+def _fitting(sizes: Sequence[ArraySize], h: int, w: int, reuse: float) -> list[ArraySize]:
+    """Return those of the sizes that hold h×w pixels and are at most `reuse` times their own array."""
+    most = reuse * bucket(h) * bucket(w)
+    return [size for size in sizes if size[0] >= h and size[1] >= w and math.prod(size) <= most]
 
 
 @functools.cache
@@ -132,7 +112,6 @@ def _compiled() -> Callable[..., Array]:
     return jax.jit(_apply, static_argnums=0, compiler_options=compiler_options())
 
 
-def _apply(graph: nnx.GraphDef, values: parameters.Parameters, *arguments: Array) -> Array:
-    model = parameters.merge(graph, values)
-    _COMPILED[type(model)] += 1  # once for each program, when it is traced
-    return model(*arguments)  # type: ignore[operator]
+def _apply(graph: nnx.GraphDef[Any], values: parameters.Parameters, *arguments: Array) -> Array:
+    output: Array = parameters.merge(graph, values)(*arguments)
+    return output

@@ -1,34 +1,32 @@
 """Running a network on pictures: whole, by the released chop, or by regular overlapping tiles; self-ensemble.
 
-Everything here takes and gives NumPy arrays of one picture. `upscale` is the public function; `predict` is the same
-without rounding.
+Everything here takes and gives NumPy arrays of one picture. `upscale` is the public function, `upscale_in_parts` the
+same for one who wants to know how far it is, and `predict` the same without rounding.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from flax import nnx
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import capacity, programs, tiling
-from msnlan_jax.inference.programs import CHOP_ARRAYS, make_forward
-from msnlan_jax.inference.tiling import Image, Part, Pixels
-from msnlan_jax.network import MSNLAN
+from msnlan_jax.inference import tiling
+from msnlan_jax.inference.options import TILE_OVERLAP, TILE_SIZE, Options
+from msnlan_jax.inference.planning import Plan, plan_picture
+from msnlan_jax.inference.programs import Programs, programs_of
+from msnlan_jax.inference.tiling import CHOP_ARRAYS, Image, Part, Pixels
+from msnlan_jax.network import MSNLAN, parameters
 from msnlan_jax.pictures import Picture, imresize, to_rgb
 
-INFERENCE_MODES = ("whole", "chop", "tile")
-TILE_SIZE = 64
-TILE_OVERLAP = 16
 _LOG = logging.getLogger(__name__)
 # Pixels clipped and rounded at a time, because each step makes a copy in float32.
 _ROUNDED_PIXELS = 2**18
 _GRAY = np.array([0.299, 0.587, 0.114])
-
-Progress = Callable[[int, int], None]
 
 
 def upscale(
@@ -40,8 +38,8 @@ def upscale(
     tile_size: int = TILE_SIZE,
     tile_overlap: int = TILE_OVERLAP,
     memory_limit: float | None = None,
-    progress: Progress | None = None,
-    on_note: Callable[[str], None] | None = None,
+    options: Options | None = None,
+    programs: Programs | None = None,
 ) -> Picture:
     """Enlarge a picture of any size from 1×1 up.
 
@@ -49,140 +47,117 @@ def upscale(
         model: from `load_model`, or any module with `scale` that maps `[B,H,W,3]` to `[B,sH,sW,3]`, 0..255.
         image: uint8 0..255: `[H,W]` or `[H,W,1]` gray, `[H,W,2]` gray + alpha, `[H,W,3]` RGB, `[H,W,4]` RGB + alpha.
         inference: "whole", or tiled: "chop" (the released geometry) or "tile" (regular, blended). Attention sees only
-            its tile, so tiling changes the numbers. "auto" is whole, but in tiles where that would take hours.
+            its tile, so tiling changes the numbers. "auto" is whole where that takes no longer than about a minute,
+            else in tiles.
         self_ensemble: average over the 8 flips and transposes.
         tile_size: side of a tile in LR pixels, for "tile".
         tile_overlap: LR pixels that neighbouring tiles share, for "tile".
         memory_limit: GB that may be taken, by estimate; None for most of what is free. A whole picture that cannot be
             run in so little is run in tiles.
-        progress: called with how many parts are done, and of how many: tiles, or one whole picture.
-        on_note: called with what is not as asked for, in a line; by default a warning is logged.
+        options: the five above as one value, in their place.
+        programs: array sizes to share with other pictures; by default with those that this network ran before.
 
     Returns:
-        uint8 0..255, s times as high and wide, the same kind of channels. Alpha is enlarged bicubically.
+        uint8 0..255, s times as high and wide, the same kind of channels. Alpha is enlarged bicubically. What is not as
+        asked for is logged as a warning, once.
 
     Raises:
         InputError: on an array that is no such picture, an unknown mode or tile geometry, or too little memory.
 
     Source: SPEC.md §5.
     """
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
-        raise InputError(f"image: found {image.dtype} {image.shape}, expected uint8 [H,W] or [H,W,1..4]")
-    if 0 in image.shape:
-        raise InputError(f"image: found {image.shape}, expected at least one pixel")
-    parts = _run(
-        model,
-        to_rgb(image),
-        inference=inference,
-        self_ensemble=self_ensemble,
-        tile_size=tile_size,
-        tile_overlap=tile_overlap,
-        memory_limit=memory_limit,
-        progress=progress,
-        on_note=on_note,
-    )
+    single = Options(inference, tile_size, tile_overlap, self_ensemble, memory_limit)
+    if options is not None and single != Options():
+        raise InputError("options: found other keywords besides, expected either")
+    image = _checked(image)
+    plan = plan_picture(model, image.shape, options or single, programs=programs)
+    _warn(plan)
+    (result,) = collections.deque(upscale_in_parts(model, image, plan, programs=programs), maxlen=1)
+    return result
+
+
+def upscale_in_parts(
+    model: nnx.Module, image: Picture, plan: Plan, *, programs: Programs | None = None
+) -> Iterator[Picture]:
+    """Enlarge a picture as planned, and yield after each of the plan's parts the picture, finished with the last.
+
+    It is one array all the time, in which pixels that are not finished are undefined.
+
+    Args:
+        model: as in `upscale`.
+        image: likewise.
+        plan: from `plan_picture`, for this network and size.
+        programs: those of the plan.
+
+    Raises:
+        InputError: as `upscale`.
+    """
+    image = _checked(image)
     (h, w), scale = image.shape[:2], _scale(model)
     result = np.empty((h * scale, w * scale, *image.shape[2:]), np.uint8)
     channels = result.reshape(h * scale, w * scale, -1)
-    for rows, columns, part in parts:
-        _round_into(channels[rows, columns, : 3 if channels.shape[2] >= 3 else 1], part)
     if channels.shape[2] in (2, 4):
         channels[:, :, -1] = imresize(image[:, :, -1], scale)
-    return result
+    for part in _run_plan(model, to_rgb(image), plan, programs):
+        _round_into(channels[part.rows, part.columns, : 3 if channels.shape[2] >= 3 else 1], part.pixels)
+        yield result
 
 
-def predict(
-    model: nnx.Module,
-    lr: Image,
-    *,
-    inference: str = "whole",
-    self_ensemble: bool = False,
-    tile_size: int = TILE_SIZE,
-    tile_overlap: int = TILE_OVERLAP,
-    memory_limit: float | None = None,
-    progress: Progress | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> Image:
-    """Enlarge an RGB picture, float 0..255 in and out, neither clipped nor rounded; see `upscale`."""
-    parts = _run(
-        model,
-        lr,
-        inference=inference,
-        self_ensemble=self_ensemble,
-        tile_size=tile_size,
-        tile_overlap=tile_overlap,
-        memory_limit=memory_limit,
-        progress=progress,
-        on_note=on_note,
-        float_result=True,
-    )
+def predict(model: nnx.Module, lr: Image, options: Options | None = None, *, programs: Programs | None = None) -> Image:
+    """Enlarge an RGB picture, float 0..255 in and out, neither clipped nor rounded.
+
+    Args:
+        model: as in `upscale`.
+        lr: `[H,W,3]`.
+        options: how to run it; whole by default.
+        programs: as in `upscale`.
+
+    Returns:
+        `[sH,sW,3]`.
+
+    Raises:
+        InputError: as `upscale`.
+    """
+    plan = plan_picture(model, lr.shape, options or Options(), programs=programs, float_result=True)
+    _warn(plan)
     (h, w), scale = lr.shape[:2], _scale(model)
     result = np.empty((h * scale, w * scale, 3), np.float32)
-    for rows, columns, part in parts:
-        result[rows, columns] = part
+    for part in _run_plan(model, lr, plan, programs):
+        result[part.rows, part.columns] = part.pixels
     return result
 
 
-def _run(
-    model: nnx.Module,
-    lr: Pixels,
-    *,
-    inference: str,
-    self_ensemble: bool,
-    tile_size: int,
-    tile_overlap: int,
-    memory_limit: float | None,
-    progress: Progress | None,
-    on_note: Callable[[str], None] | None,
-    float_result: bool = False,
-) -> Iterator[Part]:
-    """Plan at once, and run as the finished parts are asked for; see `upscale`."""
-    check_options(inference, tile_size, tile_overlap, memory_limit)
-    turns = [*itertools.product((False, True), repeat=3)] if self_ensemble else [(False, False, False)]
-    h, w = lr.shape[:2]
-    plan = capacity.plan(
-        model,
-        h,
-        w,
-        inference=inference,
-        tile_size=tile_size,
-        memory_limit=memory_limit,
-        runs=len(turns),
-        float_result=float_result or self_ensemble,
-    )
-    if plan.note:
-        (on_note or _warn_once)(plan.note)
-    scale = _scale(model)
+def _run_plan(model: nnx.Module, lr: Pixels, plan: Plan, programs: Programs | None) -> Iterator[Part]:
+    """Yield the parts of the output as they are finished, as many as planned."""
+    scale, options = _scale(model), plan.options
+    programs = programs_of(model) if programs is None else programs
     if isinstance(model, MSNLAN):
-        model = programs.reconfigured(model, score_bytes=plan.score_bytes)
-    forward = make_forward(model, CHOP_ARRAYS.get(scale, ()) if plan.inference == "chop" else ())
-    run: Callable[..., Iterator[Part]]
-    count_parts: Callable[[int, int], int]
-    if plan.inference == "whole":
-        run, count_parts = tiling.whole, lambda h, w: 1
-    elif plan.inference == "chop":
-        run, count_parts = tiling.chop, functools.partial(tiling.count_chop, scale=scale)
+        model = _with_score_bytes(model, plan.score_bytes)
+    forward = programs.forward(model, CHOP_ARRAYS.get(scale, ()) if plan.mode == "chop" else ())
+    run: Callable[[Pixels], Iterator[Part]]
+    if plan.mode == "whole":
+        run = functools.partial(tiling.whole, forward, scale=scale)
+    elif plan.mode == "chop":
+        run = functools.partial(tiling.chop, forward, scale=scale)
     else:
-        run = functools.partial(tiling.tile, size=tile_size, overlap=tile_overlap)
-        count_parts = functools.partial(tiling.count_tiles, size=tile_size, overlap=tile_overlap)
-    total = sum(count_parts(*((w, h) if transpose else (h, w))) for transpose, _, _ in turns)
-    run = functools.partial(run, forward, scale=scale, count=_Counter(progress, total))
-    return _average(run, lr, scale, turns) if self_ensemble else run(lr)
+        size, overlap = options.tile_size, options.tile_overlap
+        run = functools.partial(tiling.tile, forward, scale=scale, size=size, overlap=overlap)
+    yield from _average(run, lr, scale, plan.parts) if options.self_ensemble else run(lr)
 
 
-def _average(
-    run: Callable[[Pixels], Iterator[Part]], lr: Pixels, scale: int, turns: Sequence[tuple[bool, ...]]
-) -> Iterator[Part]:
-    """Yield the mean over turned pictures, as one part."""
+def _average(run: Callable[[Pixels], Iterator[Part]], lr: Pixels, scale: int, n_parts: int) -> Iterator[Part]:
+    """Yield the mean over the picture turned in eight ways: all of it with the last part, and nothing before."""
     h, w = lr.shape[:2]
-    total = np.zeros((h * scale, w * scale, 3), np.float32)
-    for turn in turns:
+    total, done = np.zeros((h * scale, w * scale, 3), np.float32), 0
+    for turn in itertools.product((False, True), repeat=3):
         turned_total = _turned(total, *turn)
-        for rows, columns, part in run(np.ascontiguousarray(_turned(lr, *turn))):
-            turned_total[rows, columns] += part
-    total /= np.float32(len(turns))
-    yield slice(0, h * scale), slice(0, w * scale), total
+        for part in run(np.ascontiguousarray(_turned(lr, *turn))):
+            turned_total[part.rows, part.columns] += part.pixels
+            done += 1
+            if done < n_parts:
+                yield Part(slice(0), slice(0), total[:0, :0])
+    total /= np.float32(8)
+    yield Part(slice(0, h * scale), slice(0, w * scale), total)
 
 
 def _turned(image: Pixels, transpose: bool, flip_rows: bool, flip_columns: bool) -> Pixels:
@@ -200,18 +175,18 @@ def _round_into(target: Picture, sr: Image) -> None:
         target[first : first + rows] = np.round(np.clip(colours, 0, 255))
 
 
-@dataclasses.dataclass
-class _Counter:
-    """Counts parts as they are done, and tells of it."""
+def _checked(image: Picture) -> Picture:
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
+        raise InputError(f"image: found {image.dtype} {image.shape}, expected uint8 [H,W] or [H,W,1..4]")
+    if 0 in image.shape:
+        raise InputError(f"image: found {image.shape}, expected at least one pixel")
+    return image
 
-    progress: Progress | None
-    total: int
-    done: int = 0
 
-    def __call__(self, parts: int = 1) -> None:
-        self.done += parts
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+def _warn(plan: Plan) -> None:
+    for note in plan.notes:
+        _warn_once(note)
 
 
 @functools.cache
@@ -219,27 +194,13 @@ def _warn_once(note: str) -> None:
     _LOG.warning(note)
 
 
-def check_options(
-    inference: str,
-    tile_size: int = TILE_SIZE,
-    tile_overlap: int = TILE_OVERLAP,
-    memory_limit: float | None = None,
-) -> None:
-    """Refuse an unknown mode, or an impossible tile geometry or memory limit.
-
-    Raises:
-        InputError: saying what was found and what was expected.
-    """
-    capacity.check_memory_limit(memory_limit)
-    if inference not in ("auto", *INFERENCE_MODES):
-        raise InputError(f"inference: found {inference!r}, expected one of auto, {', '.join(INFERENCE_MODES)}")
-    if tile_size < 1:
-        raise InputError(f"tile_size: found {tile_size}, expected at least 1")
-    if not 0 <= tile_overlap <= tile_size // 2:
-        raise InputError(
-            f"tile_overlap: found {tile_overlap} with a tile_size of {tile_size}, expected 0 to {tile_size // 2}"
-        )
+def _with_score_bytes(model: MSNLAN, score_bytes: int | None) -> MSNLAN:
+    """Return a network of the same parameters that holds so many bytes of scores, itself where that is as it is."""
+    if score_bytes == model.compute.score_bytes:
+        return model
+    compute = dataclasses.replace(model.compute, score_bytes=score_bytes)
+    return parameters.to_model(model.config, parameters.split(model)[1], compute)
 
 
 def _scale(model: nnx.Module) -> int:
-    return model.scale  # type: ignore[attr-defined]
+    return model.scale  # type: ignore[attr-defined,no-any-return]

@@ -12,7 +12,7 @@ from etils import epath
 from flax import nnx
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import predict, upscale
+from msnlan_jax.inference import Options, Programs, plan_picture, predict, upscale
 from msnlan_jax.pictures import Bicubic, Pair, RGBPicture, imresize, write_image
 from msnlan_jax.report import writing
 from msnlan_jax.report.comparison import Compared
@@ -81,7 +81,8 @@ def score_network(
     datasets: Mapping[str, Sequence[Pair]],
     protocol: Protocol,
     *,
-    options: Mapping[str, Any],
+    options: Options,
+    programs: Programs,
     showcase: Showcase,
     compared: Sequence[Compared] = (),
     save_to: epath.Path | None = None,
@@ -93,7 +94,8 @@ def score_network(
         method: what it is called in the report.
         datasets: name → pairs.
         protocol: how to score.
-        options: keyword arguments of `inference.upscale`.
+        options: how to run the pictures.
+        programs: those that they share.
         showcase: takes the pictures for the report.
         compared: other methods, whose pictures are shown too where they left them.
         save_to: folder for `images/<set>/<name>x4.png` and `strips/<set>/<name>.png`.
@@ -102,8 +104,17 @@ def score_network(
         FileNotFoundError, InputError: as `evaluation.evaluate`.
     """
     found: list[str] = []
-    run = functools.partial(_run, model, rounding=protocol.rounding, options={**options, "on_note": found.append})
-    bicubic = functools.partial(_run, Bicubic(protocol.scale), rounding=protocol.rounding, options={})
+    is_rounded = protocol.rounding == "uint8"
+
+    def run(lr: RGBPicture) -> ScoredPicture:
+        plan = plan_picture(model, lr.shape, options, programs=programs, float_result=not is_rounded)
+        if plan.mode != options.mode:
+            found.extend(plan.notes)
+        return _enlarge(model, lr, plan.options, programs, is_rounded)
+
+    bicubic = functools.partial(
+        _enlarge, Bicubic(protocol.scale), options=Options(), programs=programs, is_rounded=is_rounded
+    )
     outcome = Outcome()
     for dataset, pairs in datasets.items():
         baseline = DatasetScores()
@@ -210,10 +221,12 @@ def _save(
         write_image(folder / "strips" / dataset / f"{name}.png", side_by_side(hr, pictures, scores))
 
 
-def _run(model: nnx.Module, lr: RGBPicture, *, rounding: str, options: Mapping[str, Any]) -> ScoredPicture:
-    if rounding == "uint8":
-        return upscale(model, lr, **options)
-    return np.clip(predict(model, lr.astype(np.float32), **options), 0, 255)
+def _enlarge(
+    model: nnx.Module, lr: RGBPicture, options: Options, programs: Programs, is_rounded: bool
+) -> ScoredPicture:
+    if is_rounded:
+        return upscale(model, lr, options=options, programs=programs)
+    return np.clip(predict(model, lr.astype(np.float32), options, programs=programs), 0, 255)
 
 
 def _uint8(image: ScoredPicture) -> RGBPicture:

@@ -2,32 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 from flax import nnx
 
-from msnlan_jax.inference import TILE_OVERLAP, TILE_SIZE, Progress, capacity, upscale
+from msnlan_jax.inference import Options, Plan, Programs, check_resizing, plan_picture, upscale_in_parts
 from msnlan_jax.pictures import Bicubic, Picture, imresize
 from msnlan_jax.runtime import machine
 from msnlan_jax.weights import bundled, load_model
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How pictures are run.
-
-    Attributes:
-        inference: "whole", "chop", "tile", or "auto": whole where memory and time allow, else tiles.
-        self_ensemble: average over the 8 flips and transposes.
-        tile_size: LR pixels.
-        tile_overlap: LR pixels.
-        memory_limit: GB that may be taken; None for most of what is free.
-    """
-
-    inference: str = "auto"
-    self_ensemble: bool = False
-    tile_size: int = TILE_SIZE
-    tile_overlap: int = TILE_OVERLAP
-    memory_limit: float | None = None
 
 
 def load_for_scale(weights: str | None, scale: float | None) -> tuple[nnx.Module, str]:
@@ -73,34 +55,52 @@ def check_memory(model: nnx.Module, image: Picture, scale: float | None, options
     own = 1 if isinstance(model, Bicubic) else model.scale  # type: ignore[attr-defined]
     h, w = final_size(model, image, scale)
     before = math.prod(image.shape[:2]) * own**2
-    capacity.check_resizing(before, h * w, machine.limit_bytes(options.memory_limit), h, w, suffix)
+    check_resizing(before, h * w, machine.limit_bytes(options.memory_limit), h, w, suffix)
 
 
-def enlarge(
-    model: nnx.Module, image: Picture, scale: float | None, options: Options, progress: Progress | None = None
-) -> tuple[Picture, tuple[str, ...]]:
-    """Enlarge a picture `scale` times, by the network's own scale and from there by MATLAB's bicubic.
+def plan_enlarging(
+    model: nnx.Module, image: Picture, scale: float | None, options: Options, programs: Programs
+) -> Plan:
+    """Choose how to run a picture; the notes also say what is left to do after the network.
 
     Args:
         model: from `load_for_scale`.
         image: uint8, any of the kinds `upscale` takes.
         scale: any positive number; None for the network's own.
-        options: how to run it.
-        progress: as in `upscale`.
+        options: how it is to be run.
+        programs: those that pictures share.
 
-    Returns:
-        The picture, ⌈size · scale⌉ pixels high and wide, and notes to the user on how it was made.
+    Raises:
+        InputError: as `plan_picture`.
+    """
+    if isinstance(model, Bicubic):
+        return Plan(options, parts=1)
+    plan = plan_picture(model, image.shape, options, programs=programs)
+    own: int = model.scale  # type: ignore[attr-defined]
+    h, w = final_size(model, image, scale)
+    if (h, w) == (image.shape[0] * own, image.shape[1] * own):
+        return plan
+    return dataclasses.replace(plan, notes=(*plan.notes, f"×{own} by the network, then to {w}×{h} bicubically"))
+
+
+def enlarge(
+    model: nnx.Module, image: Picture, scale: float | None, plan: Plan, programs: Programs
+) -> Iterator[Picture]:
+    """Enlarge a picture `scale` times, by the network's own scale and from there by MATLAB's bicubic.
+
+    Arguments as `plan_enlarging`, and its plan.
+
+    Yields:
+        A picture after each of the plan's parts. The last is finished, ⌈size · scale⌉ pixels high and wide.
 
     Raises:
         InputError: as `upscale`.
     """
     size = final_size(model, image, scale)
-    own: int = model.scale  # type: ignore[attr-defined]
     if isinstance(model, Bicubic):
-        return imresize(image, output_shape=size), ()
-    notes: list[str] = []
-    result = upscale(model, image, **dataclasses.asdict(options), progress=progress, on_note=notes.append)
-    if result.shape[:2] != size:
-        notes.append(f"×{own} by the network, then to {size[1]}×{size[0]} bicubically")
-        result = imresize(result, output_shape=size)
-    return result, tuple(notes)
+        yield imresize(image, output_shape=size)
+        return
+    for part, result in enumerate(upscale_in_parts(model, image, plan, programs=programs), 1):
+        if part == plan.parts and result.shape[:2] != size:
+            result = imresize(result, output_shape=size)
+        yield result

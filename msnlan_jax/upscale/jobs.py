@@ -20,7 +20,7 @@ class Job:
     target: epath.Path
 
 
-def plan(inputs: Sequence[epath.Path], output: epath.Path | None, scale: str, form: str = "png") -> list[Job]:
+def list_jobs(inputs: Sequence[epath.Path], output: epath.Path | None, scale: str, form: str = "png") -> list[Job]:
     """Pair pictures with the files to write.
 
     One picture goes to the file `output`; without it to `<name>_x4.png` beside the picture. Several, or a folder,

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import programs, tiling
-from msnlan_jax.inference.upscaling import INFERENCE_MODES, predict, upscale
+from msnlan_jax.inference import INFERENCE_MODES, Options, predict, tiling, upscale
 from msnlan_jax.network import parameters
 from msnlan_jax.pictures.bicubic import Bicubic
 from msnlan_jax.pictures.images import to_rgb
@@ -36,7 +35,7 @@ def recorded(golden, scale, given, expected):
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_chop_equals_the_released_tiling(golden, scale):
     model, lr, expected = recorded(golden, scale, "lr", "chop")
-    found = predict(model, lr, inference="chop")
+    found = predict(model, lr, Options("chop"))
     assert relative_l2(found, expected) <= FORWARD
 
 
@@ -44,7 +43,7 @@ def test_chop_equals_the_released_tiling(golden, scale):
 @pytest.mark.parametrize("scale", [2, 4])
 def test_self_ensemble_equals_the_released_one(golden, scale):
     model, lr, expected = recorded(golden, scale, "lr_small", "x8")
-    found = predict(model, lr, self_ensemble=True)
+    found = predict(model, lr, Options(self_ensemble=True))
     assert relative_l2(found, expected) <= FORWARD
 
 
@@ -63,7 +62,7 @@ def test_chop_of_a_local_method_changes_nothing(scale, size):
     """Bicubic looks at fewer pixels around than the tiles share."""
     picture = float_picture(0, *size, 3)
     expected = predict(Bicubic(scale), picture)
-    np.testing.assert_array_equal(predict(Bicubic(scale), picture, inference="chop"), expected)
+    np.testing.assert_array_equal(predict(Bicubic(scale), picture, Options("chop")), expected)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +81,14 @@ def test_chop_of_a_local_method_changes_nothing(scale, size):
     ],
     ids=str,
 )
-def test_chop_geometry(monkeypatch, scale, size, expected):
+def test_chop_geometry(scale, size, expected):
     lr = float_picture(0, *size, 3)
-    assert forward_shapes(monkeypatch, model=Nearest(scale), lr=lr, inference="chop") == expected
+    assert forward_shapes(Nearest(scale), lr, Options("chop")) == expected
 
 
-def test_tiles_are_equal_so_that_one_compilation_serves_all(monkeypatch):
+def test_tiles_are_equal_so_that_one_compilation_serves_all():
     lr = float_picture(0, 50, 33, 3)
-    options = {"model": Nearest(2), "lr": lr, "inference": "tile", "tile_size": 16, "tile_overlap": 4}
-    assert set(forward_shapes(monkeypatch, **options)) == {(4, 16, 16, 3)}
+    assert set(forward_shapes(Nearest(2), lr, Options("tile", tile_size=16, tile_overlap=4))) == {(4, 16, 16, 3)}
 
 
 @settings(max_examples=60)
@@ -101,9 +99,9 @@ def test_tiles_of_a_pointwise_method_change_nothing(data):
     overlap = data.draw(st.integers(0, tile_size // 2))
     model, picture = Nearest(data.draw(st.sampled_from([2, 3]))), noise(0, *size, 3)
     expected = picture.repeat(model.scale, 0).repeat(model.scale, 1)
-    options = {"inference": "tile", "tile_size": tile_size, "tile_overlap": overlap}
-    np.testing.assert_array_equal(upscale(model, picture, **options), expected)
-    np.testing.assert_allclose(predict(model, picture.astype(np.float32), **options), expected, rtol=1e-6)
+    options = Options("tile", tile_size, overlap)
+    np.testing.assert_array_equal(upscale(model, picture, options=options), expected)
+    np.testing.assert_allclose(predict(model, picture.astype(np.float32), options), expected, rtol=1e-6)
 
 
 class Mixing(nnx.Module):
@@ -135,13 +133,13 @@ def blended(model, lr, size, overlap):
 @pytest.mark.parametrize("tiles", [(8, 0), (8, 4), (13, 3), (16, 8), (64, 16)], ids=str)
 def test_tiles_in_strips_are_those_blended_as_a_whole(shape, tiles):
     model, image = Mixing(3), noise(0, *shape)
-    options = {"inference": "tile", "tile_size": tiles[0], "tile_overlap": tiles[1]}
+    options = Options("tile", *tiles)
     lr = to_rgb(image).astype(np.float32)
     expected = blended(model, lr, *tiles)
-    found = predict(model, lr, **options)
+    found = predict(model, lr, options)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-4)
     channels = 1 if len(shape) == 2 else shape[2]
-    large = upscale(model, image, **options)
+    large = upscale(model, image, options=options)
     assert large.shape == (3 * shape[0], 3 * shape[1], *shape[2:])
     large = large.reshape(*large.shape[:2], channels)
     colours = found if channels >= 3 else (found @ [0.299, 0.587, 0.114])[:, :, None]
@@ -153,7 +151,7 @@ def test_tiles_in_strips_are_those_blended_as_a_whole(shape, tiles):
 def stitched(model, lr):
     """The chop as it is released: corner by corner, each of them cut again."""
     (h, w), s = lr.shape[:2], model.scale
-    if not (levels := programs.chop_levels(h, w, s)):
+    if not (levels := tiling.chop_levels(h, w, s)):
         return np.asarray(jax.jit(model)(lr[None])[0])
     tile_h, tile_w = levels[0]
     rows, columns = (slice(0, tile_h), slice(h - tile_h, h)), (slice(0, tile_w), slice(w - tile_w, w))
@@ -172,7 +170,7 @@ def stitched(model, lr):
 def test_chop_is_stitched_at_the_halves(scale, size):
     model, lr = Mixing(scale), float_picture(0, *size, 3)
     expected = stitched(model, lr)
-    np.testing.assert_allclose(predict(model, lr, inference="chop"), expected, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(predict(model, lr, Options("chop")), expected, rtol=1e-6, atol=1e-4)
 
 
 def test_only_a_strip_of_tiles_is_held_as_floats():
@@ -216,11 +214,13 @@ def turns(picture):
 
 def test_self_ensemble_turns_with_the_picture(network):
     picture = float_picture(0, 7, 5, 3)
-    expected = predict(network, picture, self_ensemble=True)
+    expected = predict(network, picture, Options(self_ensemble=True))
     alone = predict(network, picture)
     assert relative_l2(alone, expected) > 1e-3
     for found, turned in zip(turns(picture), turns(expected), strict=True):
-        assert relative_l2(predict(network, np.ascontiguousarray(found), self_ensemble=True), turned) <= FORWARD
+        assert (
+            relative_l2(predict(network, np.ascontiguousarray(found), Options(self_ensemble=True)), turned) <= FORWARD
+        )
 
 
 def test_self_ensemble_is_the_mean_over_flips_and_transposes(network):
@@ -232,7 +232,7 @@ def test_self_ensemble_is_the_mean_over_flips_and_transposes(network):
             outputs, itertools.product((False, True), (1, -1), (1, -1)), strict=True
         )
     ]
-    assert relative_l2(predict(network, picture, self_ensemble=True), np.mean(back, axis=0)) <= FORWARD
+    assert relative_l2(predict(network, picture, Options(self_ensemble=True)), np.mean(back, axis=0)) <= FORWARD
 
 
 @pytest.mark.parametrize("mode", INFERENCE_MODES)
@@ -282,7 +282,7 @@ def test_the_smallest_pictures_run_whole_in_every_mode(network):
         assert expected.shape == (2 * size[0], 2 * size[1], 3)
         assert np.isfinite(expected).all()
         for mode in INFERENCE_MODES:
-            found = predict(network, float_picture(0, *size, 3), inference=mode)
+            found = predict(network, float_picture(0, *size, 3), Options(mode))
             assert relative_l2(found, expected) <= FORWARD
 
 
@@ -309,3 +309,11 @@ def test_other_arrays_are_refused(image):
 def test_other_modes_are_refused():
     with pytest.raises(InputError, match=r"^inference: found 'fast', expected one of auto, whole, chop, tile$"):
         upscale(Nearest(2), noise(0, 2, 2, 3), inference="fast")
+
+
+def test_options_are_the_keywords_as_one_value():
+    image, keywords = noise(0, 37, 29, 3), {"tile_size": 16, "tile_overlap": 4, "self_ensemble": True}
+    expected = upscale(Mixing(2), image, inference="tile", **keywords)
+    np.testing.assert_array_equal(upscale(Mixing(2), image, options=Options("tile", **keywords)), expected)
+    with pytest.raises(InputError, match=r"^options: found other keywords besides, expected either$"):
+        upscale(Mixing(2), image, inference="tile", options=Options())

@@ -5,23 +5,33 @@ import numpy as np
 import pytest
 from etils import epath
 from PIL import Image, ImageCms
+from tqdm import tqdm
 
 from msnlan_jax import inference, weights
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import capacity
+from msnlan_jax.inference import Options, Programs, planning
 from msnlan_jax.network import parameters
 from msnlan_jax.pictures.bicubic import Bicubic
 from msnlan_jax.pictures.images import read_image, read_photo, write_image
 from msnlan_jax.pictures.resize import imresize
 from msnlan_jax.runtime import machine
 from msnlan_jax.upscale import __main__ as command
-from msnlan_jax.upscale.enlarge import Options, check_memory, enlarge, load_for_scale
-from msnlan_jax.upscale.jobs import Job, plan
+from msnlan_jax.upscale.enlarge import check_memory, enlarge, load_for_scale, plan_enlarging
+from msnlan_jax.upscale.jobs import Job, list_jobs
 from msnlan_jax.weights import bundled
 from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method:DeprecationWarning")  # in ml_collections
+AUTO = Options("auto")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def enlarged(model, image, scale, options=AUTO):
+    """The last picture that `enlarge` yields, and the notes."""
+    programs = Programs()
+    plan = plan_enlarging(model, image, scale, options, programs)
+    *_, found = enlarge(model, image, scale, plan, programs)
+    return found, plan.notes
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +122,7 @@ def test_a_decompression_bomb_is_refused_in_one_line(tmp_path):
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.1, 2.0, 2.5, 3.7])
 def test_bicubic_by_any_scale_is_imresize(scale):
     image = noise(0, 10, 7, 4)
-    found, notes = enlarge(load_for_scale("bicubic", scale)[0], image, scale, Options())
+    found, notes = enlarged(load_for_scale("bicubic", scale)[0], image, scale)
     assert notes == ()
     assert found.shape == (*np.ceil(np.round(np.array([10, 7]) * scale, 6)), 4)
     np.testing.assert_array_equal(found, imresize(image, output_shape=found.shape[:2]))
@@ -122,7 +132,7 @@ def test_bicubic_by_any_scale_is_imresize(scale):
 @pytest.mark.parametrize("scale", [None, 0.5, 1.3, 2.0, 3.0])
 def test_any_scale_is_the_networks_and_then_imresize(shape, scale):
     image = noise(0, *shape)
-    found, notes = enlarge(Nearest(2), image, scale, Options())
+    found, notes = enlarged(Nearest(2), image, scale)
     own = inference.upscale(Nearest(2), image)
     if scale in (None, 2.0):
         assert notes == ()
@@ -159,39 +169,46 @@ def test_bundled_weights_of_the_scale_that_reaches_are_chosen(tmp_path, monkeypa
 
 
 def test_what_does_not_fit_is_tiled_and_it_is_said(network, monkeypatch):
-    monkeypatch.setattr(capacity, "_PROGRAM_BYTES", {})
-    options = Options(tile_size=8, tile_overlap=2, memory_limit=0.01)
-    found, notes = enlarge(network, noise(0, 40, 50, 3), None, options)
+    monkeypatch.setattr(planning, "_PROGRAM_BYTES", {})
+    options = Options("auto", tile_size=8, tile_overlap=2, memory_limit=0.01)
+    found, notes = enlarged(network, noise(0, 40, 50, 3), None, options)
     assert notes == ("in tiles of 8×8 pixels, as whole, 50×40 would need at least about 0.013 of 0.01 GB",)
     expected = inference.upscale(network, noise(0, 40, 50, 3), inference="tile", tile_size=8, tile_overlap=2)
     np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=1)
-    assert enlarge(network, noise(0, 8, 7, 3), None, Options())[1] == ()
+    assert enlarged(network, noise(0, 8, 7, 3), None)[1] == ()
 
 
-def test_a_bar_shows_the_parts_of_a_picture(network, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("mode", "expected"), [("tile", ("a.png, about 1 s", 6)), ("whole", ("a.png, about 1 s", 1))])
+def test_a_bar_shows_the_parts_of_a_picture_and_its_time(network, monkeypatch, tmp_path, mode, expected):
     shown = []
 
-    class Bar:
-        disable, total, n = False, None, 0
+    class Bar(tqdm):
+        def __init__(self, parts, name, total, **options):
+            super().__init__(parts, name, total, disable=True)
+            shown.append((name, total))
 
-        def __init__(self, **options):
-            assert options["desc"] == "a.png"
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def update(self, parts):
-            self.n += parts
-            shown.append((self.n, self.total))
+        def __iter__(self):
+            for part in super().__iter__():
+                shown.append("part")
+                yield part
 
     monkeypatch.setattr(command, "tqdm", Bar)
     save_noise(tmp_path, {"a.png": (20, 9, 3)})
     job = Job(epath.Path(tmp_path / "a.png"), epath.Path(tmp_path / "b.png"))
-    command.upscale_file(network, job, None, Options("tile", tile_size=8, tile_overlap=0))
-    assert shown == [(4, 6), (6, 6)]
+    command.upscale_file(network, job, None, Options(mode, tile_size=8, tile_overlap=0), Programs())
+    assert shown == [expected, *["part"] * expected[1]]
+
+
+def test_how_a_picture_is_run_is_said_before_it_is(network, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(planning, "_WHOLE_SECONDS", 0.0)
+    monkeypatch.setattr(command, "enlarge", lambda *args: pytest.fail("it was run"))
+    save_noise(tmp_path, {"a.png": (120, 90, 3)})
+    job = Job(epath.Path(tmp_path / "a.png"), epath.Path(tmp_path / "b.png"))
+    with pytest.raises(pytest.fail.Exception):
+        command.upscale_file(network, job, 3.0, AUTO, Programs())
+    reason = "as whole, 90×120 would take about 1 s instead of 1 s; --inference whole insists"
+    left = "×2 by the network, then to 270×360 bicubically"
+    assert capsys.readouterr().out == f"{tmp_path / 'a.png'}: in tiles of 64×64 pixels, {reason}; {left}\n"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +234,7 @@ def test_what_cannot_be_resized_within_the_memory_is_refused_before_its_folder_i
 
 
 def test_webp_takes_more_memory():
-    options = Options(memory_limit=(capacity._program_bytes(0) + 20 * 1600) / machine.GB)
+    options = Options(memory_limit=(planning._program_bytes(0) + 20 * 1600) / machine.GB)
     check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".png")
     with pytest.raises(InputError, match=r"^memory: a result of 40×40 pixels needs about "):
         check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".webp")
@@ -227,13 +244,13 @@ def test_results_beside_their_pictures(tmp_path):
     save_noise(tmp_path / "in", {"a.jpg": (3, 3, 3), "b.webp": (3, 3, 3)})
     folder = epath.Path(tmp_path / "in")
     a, b = folder / "a.jpg", folder / "b.webp"
-    assert plan([a], None, "4") == [Job(a, folder / "a_x4.png")]
-    assert plan([a, b], None, "2.5", "same") == [Job(a, folder / "a_x2.5.jpg"), Job(b, folder / "b_x2.5.webp")]
-    assert plan([folder], None, "4") == [
+    assert list_jobs([a], None, "4") == [Job(a, folder / "a_x4.png")]
+    assert list_jobs([a, b], None, "2.5", "same") == [Job(a, folder / "a_x2.5.jpg"), Job(b, folder / "b_x2.5.webp")]
+    assert list_jobs([folder], None, "4") == [
         Job(a, folder.parent / "in_x4" / "a.png"),
         Job(b, folder.parent / "in_x4" / "b.png"),
     ]
-    assert plan([folder], folder, "4", "jpg") == [Job(a, folder / "a_x4.jpg"), Job(b, folder / "b_x4.jpg")]
-    assert plan([a], folder.parent / "new", "4") == [Job(a, folder.parent / "new" / "a.png")]
-    assert plan([a], folder.parent / "new" / "c.tif", "4") == [Job(a, folder.parent / "new" / "c.tif")]
+    assert list_jobs([folder], folder, "4", "jpg") == [Job(a, folder / "a_x4.jpg"), Job(b, folder / "b_x4.jpg")]
+    assert list_jobs([a], folder.parent / "new", "4") == [Job(a, folder.parent / "new" / "a.png")]
+    assert list_jobs([a], folder.parent / "new" / "c.tif", "4") == [Job(a, folder.parent / "new" / "c.tif")]
     assert not (tmp_path / "in_x4").exists()

@@ -10,8 +10,8 @@ from etils import epath
 
 from msnlan_jax import report
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import capacity, programs
-from msnlan_jax.inference.upscaling import predict, upscale
+from msnlan_jax.inference import Options, Programs, plan_picture, planning, predict, programs, upscale, upscale_in_parts
+from msnlan_jax.inference.tiling import CHOP_ARRAYS
 from msnlan_jax.network import parameters
 from msnlan_jax.network.attention import streaming
 from msnlan_jax.network.model import MSNLANConfig
@@ -33,17 +33,25 @@ def network():
 @pytest.fixture
 def no_program(monkeypatch):
     """Pictures so small that the program itself would be all the memory."""
-    monkeypatch.setattr(capacity, "_PROGRAM_BYTES", {})
+    monkeypatch.setattr(planning, "_PROGRAM_BYTES", {})
 
 
-def plan(model, h, w, inference="whole", tile_size=8, **options):
-    return capacity.plan(model, h, w, inference=inference, tile_size=tile_size, **options)
+def plan(model, h, w, mode="whole", tile_size=8, memory_limit=None, self_ensemble=False, programs=None):
+    options = Options(mode, tile_size, tile_size // 4, self_ensemble, memory_limit)
+    return plan_picture(model, (h, w), options, programs=programs or Programs())
 
 
 def needed(model, h, w, score_bytes=None, array=None, batch=1, blended=0):
     array = array or (programs.bucket(h), programs.bucket(w))
-    output = capacity.Output(h, w, model.scale, blended)
-    return capacity.estimate_bytes(model.config, array, batch, output, score_bytes)
+    output = planning.Output(h, w, model.scale, blended)
+    return planning.estimate_bytes(model.config, array, batch, output, score_bytes)
+
+
+def made_before(*sizes):
+    """Programs of which others than the network have made sizes."""
+    made = Programs()
+    made._made["another", 1] = list(sizes)
+    return made
 
 
 def record_score_bytes(monkeypatch):
@@ -58,21 +66,15 @@ def record_score_bytes(monkeypatch):
     return used
 
 
-@pytest.fixture(autouse=True)
-def _no_arrays(monkeypatch):
-    """As if no program had been made yet."""
-    monkeypatch.setattr(programs, "_ARRAYS", {})
-
-
 @pytest.mark.usefixtures("no_program")
 def test_a_limit_changes_memory_and_not_the_result(network, monkeypatch):
     lr = picture(0, 30, 21, 3)
-    expected = predict(network, lr)
+    expected = predict(network, lr, programs=Programs())
     used = record_score_bytes(monkeypatch)
     limit = needed(network, 30, 21, 2**15) / GB
     chosen = plan(network, 30, 21, memory_limit=limit)
-    assert chosen == capacity.Plan("whole", 2**15)
-    assert relative_l2(predict(network, lr, memory_limit=limit), expected) <= FORWARD
+    assert (chosen.mode, chosen.score_bytes, chosen.notes) == ("whole", 2**15, ())
+    assert relative_l2(predict(network, lr, chosen.options, programs=Programs()), expected) <= FORWARD
     assert max(used) <= 2**15
 
 
@@ -80,24 +82,24 @@ def test_a_limit_changes_memory_and_not_the_result(network, monkeypatch):
 @pytest.mark.parametrize(("mode", "array", "blended"), [("chop", (40, 56), 0), ("tile", (32, 32), 32 * 50)])
 def test_a_limit_holds_for_tiles_too(network, mode, array, blended, monkeypatch):
     lr = picture(0, 50, 41, 3)
-    options = {"inference": mode, "tile_size": 32, "tile_overlap": 4}
-    expected = predict(network, lr, **options)
+    expected = predict(network, lr, Options(mode, 32, 4), programs=Programs())
     used = record_score_bytes(monkeypatch)
     limit = needed(network, 50, 41, 2**18, array, 4, blended) / GB
-    assert plan(network, 50, 41, mode, tile_size=32, memory_limit=limit) == capacity.Plan(mode, 2**18)
-    assert relative_l2(predict(network, lr, **options, memory_limit=limit), expected) <= FORWARD
+    chosen = plan(network, 50, 41, mode, tile_size=32, memory_limit=limit)
+    assert (chosen.mode, chosen.score_bytes, chosen.notes) == (mode, 2**18, ())
+    limited = Options(mode, 32, 4, memory_limit=limit)
+    assert relative_l2(predict(network, lr, limited, programs=Programs()), expected) <= FORWARD
     assert max(used) <= 2**18
 
 
 @pytest.mark.usefixtures("no_program")
 def test_what_does_not_fit_by_the_smallest_block_is_tiled_and_it_is_said_once(network, caplog):
-    options = {"tile_size": 8, "tile_overlap": 2}
     lr, limit = picture(0, 60, 50, 3), (needed(network, 60, 50, 1) - 1) / GB
     with caplog.at_level(logging.WARNING):
-        found = [predict(network, lr, **options, memory_limit=limit) for _ in range(2)]
+        found = [predict(network, lr, Options("whole", 8, 2, memory_limit=limit)) for _ in range(2)]
     (record,) = caplog.records
     assert record.message == "in tiles of 8×8 pixels, as whole, 50×60 would need at least about 0.017 of 0.017 GB"
-    assert relative_l2(found[0], predict(network, lr, inference="tile", **options)) <= FORWARD
+    assert relative_l2(found[0], predict(network, lr, Options("tile", 8, 2))) <= FORWARD
     np.testing.assert_array_equal(*found)
 
 
@@ -109,23 +111,36 @@ def test_what_does_not_fit_in_tiles_is_refused_before_it_is_run(network, model, 
         upscale(model or network, noise(0, 9, 8, 3), inference=mode, memory_limit=1e-6)
 
 
-def test_what_would_take_hours_is_tiled_unless_it_is_asked_for():
+def test_auto_takes_tiles_where_whole_takes_more_than_a_minute(monkeypatch):
+    monkeypatch.setattr(planning, "count_cores", lambda: 2)
     network = parameters.abstract_model(MSNLANConfig())
-    chosen = plan(network, 3000, 4000, "auto", memory_limit=math.inf)
-    assert chosen.inference == "tile"
-    assert chosen.note.startswith("in tiles of 8×8 pixels, as whole, 4000×3000 would take about ")
-    chosen = plan(network, 3000, 4000, "whole", memory_limit=math.inf)
-    assert chosen.inference == "whole"
-    assert chosen.note.startswith("whole, 4000×3000 takes about ")
-    assert plan(network, 192, 200, "auto", memory_limit=math.inf) == capacity.Plan("whole")
+
+    def chosen(h, w, mode, tile_size=64):
+        found = plan(network, h, w, mode, tile_size=tile_size, memory_limit=math.inf)
+        return found.mode, found.notes
+
+    reason = "would take about 962 h instead of 74 min; --inference whole insists"
+    expected = ("tile", (f"in tiles of 64×64 pixels, as whole, 4000×3000 {reason}",))
+    assert chosen(3000, 4000, "auto") == expected
+    expected = ("whole", ("whole, 4000×3000 takes about 962 h; --inference tile takes 74 min",))
+    assert chosen(3000, 4000, "whole") == expected
+    assert chosen(3000, 4000, "tile") == ("tile", ())
+    for side, mode in ((220, "whole"), (240, "tile")):
+        assert (planning.estimate_seconds(network.config, side, side) <= 60) == (mode == "whole")
+        assert chosen(side, side, "auto")[0] == mode
+        assert chosen(side, side, "whole") == ("whole", ())
+    assert chosen(220, 220, "auto")[1] == ("whole, 220×220 takes about 49 s; --inference tile takes 21 s",)
+    assert chosen(120, 120, "auto") == ("whole", ())
+    # A tile as large as the picture is no faster.
+    assert chosen(240, 240, "auto", tile_size=500)[0] == "whole"
 
 
 def test_time_grows_with_the_square_of_the_pixels(monkeypatch):
     config = MSNLANConfig()
-    small, large = (capacity.estimate_seconds(config, side, side) for side in (1000, 2000))
+    small, large = (planning.estimate_seconds(config, side, side) for side in (1000, 2000))
     assert 14 < large / small <= 16
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert capacity.estimate_seconds(config, 1000, 1000) < small
+    assert planning.estimate_seconds(config, 1000, 1000) < small
 
 
 def test_a_picture_of_any_size_fits_where_its_features_do():
@@ -133,8 +148,8 @@ def test_a_picture_of_any_size_fits_where_its_features_do():
     network = parameters.abstract_model(MSNLANConfig())
     for side in (200, 500, 1000):
         limit = needed(network, side, side, 1) / GB
-        assert plan(network, side, side, memory_limit=1.001 * limit).inference == "whole"
-        assert plan(network, side, side, memory_limit=0.999 * limit).inference == "tile"
+        assert plan(network, side, side, memory_limit=1.001 * limit).mode == "whole"
+        assert plan(network, side, side, memory_limit=0.999 * limit).mode == "tile"
 
 
 def test_most_of_the_accelerators_memory_is_taken(monkeypatch):
@@ -166,41 +181,43 @@ def test_the_estimate_of_a_large_output_is_that_of_the_picture_and_a_strip():
 
     pixels = 16 * 4000 * 6000 / GB
     assert 10 * pixels < least(4000, 6000) < 14 * pixels
-    assert least(4000, 6000, runs=8, float_result=True) < 20 * pixels
+    assert least(4000, 6000, self_ensemble=True) < 20 * pixels
     # As the area, where the result outweighs; as the width, where strips do.
     assert 3.5 < least(16000, 12000) / least(8000, 6000) < 4
-    running = [capacity.Output(100, 1000, 4, rows * 1000).bytes(GB) for rows in (0, 32, 64)]
+    running = [planning.Output(100, 1000, 4, rows * 1000).bytes(GB) for rows in (0, 32, 64)]
     assert running[2] - running[1] == running[1] - running[0] > 0
-    assert capacity.Output(100, 100, 2, 0).bytes(10**9) == 10**9 + 4 * 40000
-    assert capacity.Output(100, 100, 2, 0, True).bytes(10**9) == 10**9 + 16 * 40000
+    assert planning.Output(100, 100, 2, 0).bytes(10**9) == 10**9 + 4 * 40000
+    assert planning.Output(100, 100, 2, 0, True).bytes(10**9) == 10**9 + 16 * 40000
 
 
 def test_a_turned_picture_counts_where_it_is_turned():
     """By the self-ensemble: a tall picture's tiles are blended in rows as long as it is high."""
     network = parameters.abstract_model(tiny_config(4))
 
-    def fits(runs, **limit):
-        return plan(network, 10000, 100, "tile", tile_size=64, runs=runs, float_result=runs > 1, **limit)
+    def fits(self_ensemble, limit, programs=None):
+        return plan(network, 10000, 100, "tile", 64, limit, self_ensemble, programs)
 
-    tall, wide = (capacity.Output(10000, 100, 4, 64 * side, True).bytes() / GB for side in (100, 10000))
-    assert fits(1, memory_limit=tall + 0.6).inference == "tile"
+    tall, wide = (planning.Output(10000, 100, 4, 64 * side, True).bytes() / GB for side in (100, 10000))
+    assert fits(False, tall + 0.6).mode == "tile"
     with pytest.raises(InputError, match=r"^memory: a picture of 100×10000 pixels needs about "):
-        fits(8, memory_limit=wide)
-    programs._ARRAYS["another", 1] = [(320, 256)]
-    assert capacity._arrays(180, 290, 1) == [(192, 320)]
-    assert capacity._arrays(180, 290, 8) == [(192, 320), (320, 256)]
+        fits(True, wide)
+    made, output = made_before((320, 256)), planning.Output(180, 290, 4, 0, True)
+    turned = planning.estimate_bytes(network.config, (320, 256), 1, output, 1) / GB
+    for self_ensemble, limit, mode in ((False, 0.999, "whole"), (True, 0.999, "tile"), (True, 1.001, "whole")):
+        found = plan(network, 180, 290, memory_limit=limit * turned, self_ensemble=self_ensemble, programs=made)
+        assert found.mode == mode
 
 
 def test_a_larger_array_that_would_be_taken_again_is_counted(network):
     limit = needed(network, 128, 128, 1) / GB
-    assert plan(network, 128, 128, memory_limit=1.001 * limit).inference == "whole"
-    programs._ARRAYS["another", 1] = [(144, 144), (64, 64), (256, 256)]
-    assert programs.largest_array(128, 128) == (144, 144)
-    assert programs.largest_array(50, 50) == (64, 64)
-    assert programs.largest_array(50, 50, programs.CHOP_ARRAYS[2]) == (56, 56)
-    assert plan(network, 128, 128, memory_limit=1.001 * limit).inference == "tile"
+    assert plan(network, 128, 128, memory_limit=1.001 * limit).mode == "whole"
+    made = made_before((144, 144), (64, 64), (256, 256))
+    assert made.largest_array(128, 128) == (144, 144)
+    assert made.largest_array(50, 50) == (64, 64)
+    assert made.largest_array(50, 50, CHOP_ARRAYS[2]) == (56, 56)
+    assert plan(network, 128, 128, memory_limit=1.001 * limit, programs=made).mode == "tile"
     larger = needed(network, 128, 128, 1, (144, 144)) / GB
-    assert plan(network, 128, 128, memory_limit=1.001 * larger).inference == "whole"
+    assert plan(network, 128, 128, memory_limit=1.001 * larger, programs=made).mode == "whole"
 
 
 @pytest.mark.parametrize(
@@ -231,25 +248,33 @@ def test_other_limits_are_refused(limit):
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("scale", "size", "options", "expected"),
     [
-        ({}, [(1, 1)]),
-        ({"self_ensemble": True}, [(n, 8) for n in range(1, 9)]),
-        ({"inference": "tile", "tile_size": 16, "tile_overlap": 4}, [(4, 12), (8, 12), (12, 12)]),
-        ({"inference": "chop"}, [(4, 4)]),
+        (2, (50, 33), Options(), 1),
+        (2, (50, 33), Options(self_ensemble=True), 8),
+        (2, (50, 33), Options("tile", 16, 4), 12),
+        (2, (50, 33), Options("tile", 16, 4, self_ensemble=True), 96),
+        (2, (50, 33), Options("chop"), 4),
+        (4, (98, 100), Options("chop"), 16),
     ],
     ids=str,
 )
-def test_parts_are_counted_up_to_their_total(options, expected):
-    told = []
-    predict(Nearest(2), picture(0, 50, 33, 3), **options, progress=lambda *counts: told.append(counts))
-    assert told == expected
+def test_there_are_as_many_parts_as_planned(scale, size, options, expected):
+    model, image = Nearest(scale), noise(0, *size, 3)
+    chosen = plan_picture(model, size, options)
+    parts = list(upscale_in_parts(model, image, chosen))
+    assert (chosen.parts, len(parts)) == (expected, expected)
+    np.testing.assert_array_equal(parts[-1], image.repeat(scale, 0).repeat(scale, 1))
 
 
-def test_parts_of_a_chop_cut_twice():
-    told = []
-    predict(Nearest(4), picture(0, 98, 100, 3), inference="chop", progress=lambda *counts: told.append(counts))
-    assert told == [(4, 16), (8, 16), (12, 16), (16, 16)]
+def test_rows_of_tiles_are_finished_one_after_the_other():
+    model, image = Nearest(2), noise(0, 40, 24, 3)
+    expected = image.repeat(2, 0).repeat(2, 1)
+    chosen = plan_picture(model, image.shape, Options("tile", 16, 4))
+    for done, large in enumerate(upscale_in_parts(model, image, chosen), 1):
+        # Two tiles in a row, the next row 12 LR pixels further down, the third at the end.
+        finished = {0: 0, 1: 24, 2: 48, 3: 80}[done // 2]
+        np.testing.assert_array_equal(large[:finished], expected[:finished])
 
 
 @pytest.mark.usefixtures("no_program")
@@ -257,9 +282,10 @@ def test_an_evaluation_tells_which_pictures_were_not_run_as_asked_for(network, t
     save_noise(tmp_path, {"large.png": (120, 100, 3), "small.png": (24, 24, 3)})
     pairs = {"s": [Pair(name, epath.Path(tmp_path / f"{name}.png")) for name in ("large", "small")]}
     limit = (needed(network, 60, 50, 1) - 1) / GB
-    options = {"inference": "whole", "tile_size": 8, "tile_overlap": 2, "memory_limit": limit}
-    protocol = benchmark.Protocol(2)
-    outcome = benchmark.score_network(network, "ours", pairs, protocol, options=options, showcase=Showcase(0))
+    options, protocol = Options("whole", 8, 2, memory_limit=limit), benchmark.Protocol(2)
+    outcome = benchmark.score_network(
+        network, "ours", pairs, protocol, options=options, programs=Programs(), showcase=Showcase(0)
+    )
     assert list(outcome.notes) == ["s/large"]
     result = report.results(2, "w", protocol.as_json(), outcome.datasets, outcome.bicubic, notes=outcome.notes)
     assert result["notes"]["s/large"].startswith("in tiles of 8×8 pixels, as whole, ")
