@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from absl import flags
-
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 TABLE = re.compile(r"^\| `python ([^`]+)` \| \|\n((?:\|.*\n)+)", re.MULTILINE)
 
@@ -18,24 +16,13 @@ TABLE = re.compile(r"^\| `python ([^`]+)` \| \|\n((?:\|.*\n)+)", re.MULTILINE)
 def flag_table(program: str) -> str:
     """Return the table of a program's flags, as Markdown; a program is what stands after `python`."""
     name = program.removeprefix("-m ").removesuffix(".py")
-    if name == "train":  # whose flags are absl's, and made where it is imported
-        rows = [_row(f"--{flag}", text) for flag, text in _absl_flags(name)]
-    else:
-        rows = list(_argparse_rows(_parser(f"{name}.__main__" if name.endswith("upscale") else name)))
-    return "\n".join([f"| `python {program}` | |", "|---|---|", *rows, ""])
+    parser = _parser(f"{name}.__main__" if name.endswith("upscale") else name)
+    return "\n".join([f"| `python {program}` | |", "|---|---|", *_rows(parser), ""])
 
 
 def with_tables(page: str) -> str:
     """Return a page with its tables of flags written anew."""
     return TABLE.sub(lambda match: flag_table(match[1]), page)
-
-
-def _absl_flags(module: str) -> Iterator[tuple[str, str]]:
-    importlib.import_module(module)
-    for flag in flags.FLAGS.get_key_flags_for_module(module):
-        yield flag.name, flag.help
-        if flag.name == "config":
-            yield "config.FIELD", "another value for a field of the configuration; configs/base.py lists them all"
 
 
 def _parser(module: str) -> argparse.ArgumentParser:
@@ -47,12 +34,12 @@ def _parser(module: str) -> argparse.ArgumentParser:
         sys.exit()
 
     main = importlib.import_module(module).main
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", stop), contextlib.suppress(SystemExit):
+    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", stop), contextlib.suppress(SystemExit):
         main()
     return found[0]
 
 
-def _argparse_rows(parser: argparse.ArgumentParser) -> Iterator[str]:
+def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
         if actions and group.title not in ("positional arguments", "options"):
