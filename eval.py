@@ -1,21 +1,16 @@
 """Score MSNLAN, or pictures made by any method, on benchmark sets, and write a report to look at."""
 
 import argparse
-import itertools
-from typing import Any
-
-from etils import epath
+from collections.abc import Iterator
 
 from data import folders, photos
-from msnlan_jax import inference, report
-from msnlan_jax.network import MSNLAN
-from msnlan_jax.pictures import list_images
-from msnlan_jax.report import Showcase, benchmark, comparison, parse_crops
+from msnlan_jax import inference, report, scoring
+from msnlan_jax.network import MSNLAN, MSNLANConfig
 from msnlan_jax.runtime import absolute, command, prepare_output_dir
-from msnlan_jax.scoring import evaluation, load_lpips, metrics
 from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
 
-_Prepared = tuple[benchmark.Protocol, dict[str, Any]]
+# Pictures as they are scored, what is known of their results beforehand, and what else the report shows.
+Task = tuple[Iterator[scoring.ScoredPicture], report.Results, report.Extras]
 
 
 def parse_flags() -> argparse.Namespace:
@@ -30,9 +25,9 @@ def parse_flags() -> argparse.Namespace:
     run = parser.add_argument_group("how the network runs")
     inference.add_flags(run, default="whole")
     scores = parser.add_argument_group("how pictures are scored; by default as papers do")
-    scores.add_argument("--channel", choices=metrics.CHANNELS, default="y", help="luma, or all three (%(default)s)")
+    scores.add_argument("--channel", choices=scoring.CHANNELS, default="y", help="luma, or all three (%(default)s)")
     scores.add_argument("--border", type=int, help="pixels left out on every side; by default the scale")
-    scores.add_argument("--rounding", choices=benchmark.ROUNDINGS, default="uint8", help="of SR (%(default)s)")
+    scores.add_argument("--rounding", choices=scoring.ROUNDINGS, default="uint8", help="of SR (%(default)s)")
     scores.add_argument("--lpips", action="store_true", help="the perceptual distance too; needs pip install lpips")
     others = parser.add_argument_group("other methods")
     others.add_argument("--sr_dir", help="score the pictures in this folder instead of running a network")
@@ -65,77 +60,61 @@ def parse_flags() -> argparse.Namespace:
 def main() -> None:
     """Score and report."""
     flags = parse_flags()
-    score = score_pictures if flags.sr_dir else score_network
-    result, details, output = score(flags)
-    print("\n" + report.write(output, result, **details))
+    pictures, start, extras = score_pictures(flags) if flags.sr_dir else score_network(flags)
+    output = prepare_output_dir(flags.output or f"runs/eval-x{start.scale}", "--output")
+    print("\n" + report.make_report(pictures, start, output, extras))
     print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 
-def score_pictures(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], epath.Path]:
-    """Score the pictures of a folder."""
-    names = {path.stem for path in list_images(flags.hr_dir)}
-    method = comparison.method_name(flags.sr_dir, flags.name)
-    protocol, common = prepare(flags, flags.scale, names, method)
+def score_pictures(flags: argparse.Namespace) -> Task:
+    """Prepare to score the pictures of a folder."""
+    method = report.method_name(flags.sr_dir, flags.name)
+    protocol = read_protocol(flags, flags.scale)
+    matches = scoring.match_folders(flags.sr_dir, flags.hr_dir, flags.scale)
+    extras = read_extras(flags, flags.scale, method, {match.name for match in matches})
     folder = absolute(flags.hr_dir)
     dataset = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
-    # The output folder is made only once there is something to write into it.
-    save_to = epath.Path(flags.output or f"runs/eval-x{flags.scale}") if flags.save_images else None
-    outcome = benchmark.score_pictures(flags.sr_dir, flags.hr_dir, dataset, method, protocol, save_to=save_to, **common)
-    output = prepare_output_dir(flags.output or f"runs/eval-x{flags.scale}", "--output")
-    result = report.results(
-        flags.scale,
-        flags.sr_dir,
-        protocol.as_json(),
-        outcome.datasets,
-        outcome.bicubic,
-        method=method,
-        has_images=flags.save_images,
-    )
-    return result, {"compared": common["compared"], "samples": common["showcase"].samples}, output
+    extras.check({dataset: scoring.check_matches(matches, flags.scale, flags.border)})
+    pictures = scoring.score_matches(matches, protocol, dataset=dataset, show_progress=True)
+    stated = report.StatedProtocol.of(protocol)
+    start = report.Results(flags.scale, flags.sr_dir, stated, method=method, has_images=flags.save_images)
+    return scoring.beside_bicubic(pictures, protocol), start, extras
 
 
-def score_network(flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any], epath.Path]:
-    """Run a network, and bicubic beside it, on every data set and score the pictures."""
+def score_network(flags: argparse.Namespace) -> Task:
+    """Prepare to run a network, and bicubic beside it, on every data set and to score the pictures."""
     weights = flags.weights or bundled.default_weights(flags.scale)
     if flags.weights is None and weights == bundled.FALLBACK:
         print(f"no weights for ×{flags.scale} come with the package: bicubic is scored; others are given by --weights")
     model = load_model(weights, scale=flags.scale)
-    scale = model.scale
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
-    datasets = folders.find_datasets(flags.data_dir, names, scale) if flags.data_dir else photos.find_sets(names)
+    datasets = folders.find_datasets(flags.data_dir, names, model.scale) if flags.data_dir else photos.find_sets(names)
     method = "bicubic" if weights == "bicubic" else "MSNLAN"
-    protocol, common = prepare(flags, scale, {pair.name for pair in itertools.chain(*datasets.values())}, method)
-    for pairs in datasets.values():
-        evaluation.check_pairs(pairs, scale, protocol.cut, common["showcase"].check)
-    output = prepare_output_dir(flags.output or f"runs/eval-x{scale}", "--output")
-    options, programs = inference.read_flags(flags), inference.Programs()
-    save_to = output if flags.save_images else None
-    outcome = benchmark.score_network(
-        model, method, datasets, protocol, options=options.with_limit(), programs=programs, save_to=save_to, **common
-    )
-    print(f"programs compiled for pictures: {programs.count}")
-    result = report.results(
-        scale,
-        weights,
-        protocol.as_json() | options.to_json(),
-        outcome.datasets,
-        outcome.bicubic,
-        method=method,
-        notes=outcome.notes,
-        has_images=flags.save_images,
-    )
-    config = model.config if isinstance(model, MSNLAN) else None
-    return result, {"compared": common["compared"], "samples": common["showcase"].samples, "config": config}, output
+    protocol = read_protocol(flags, model.scale)
+    of_all = {pair.name for pairs in datasets.values() for pair in pairs}
+    extras = read_extras(flags, model.scale, method, of_all, model.config if isinstance(model, MSNLAN) else None)
+    extras.check({name: scoring.check_pairs(pairs, model.scale, flags.border) for name, pairs in datasets.items()})
+    options = inference.read_flags(flags)
+    pictures = scoring.score_network(model, datasets, protocol, options.with_limit(), show_progress=True)
+    stated = report.StatedProtocol.of(protocol, **options.to_json())
+    start = report.Results(model.scale, weights, stated, method=method, has_images=flags.save_images)
+    return pictures if method == "bicubic" else scoring.beside_bicubic(pictures, protocol), start, extras
 
 
-def prepare(flags: argparse.Namespace, scale: int, names: set[str], method: str) -> _Prepared:
-    """Read what the flags say on scoring and on the report, before any work is done."""
-    distance = load_lpips() if flags.lpips else None
+def read_protocol(flags: argparse.Namespace, scale: int) -> scoring.Protocol:
+    """Read how to score."""
+    distance = scoring.load_lpips() if flags.lpips else None
     if flags.lpips and distance is None:
         print("LPIPS is left out: its library is not installed (pip install lpips)")
-    protocol = benchmark.Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
-    showcase = Showcase(flags.pictures, parse_crops(flags.crop, names))
-    return protocol, {"showcase": showcase, "compared": comparison.read_compared(flags.compare, scale, [method])}
+    return scoring.Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
+
+
+def read_extras(
+    flags: argparse.Namespace, scale: int, method: str, names: set[str], config: MSNLANConfig | None = None
+) -> report.Extras:
+    """Read what the report shows besides the scores of these pictures."""
+    crops = report.parse_crops(flags.crop, names)
+    return report.Extras(report.read_compared(flags.compare, scale, [method]), flags.pictures, crops, config)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ in a process of its own, so that neither finds what the other has compiled.
 """
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -15,9 +16,8 @@ from flax import nnx
 
 from benchmarks import measure
 from data import folders
-from msnlan_jax import inference
+from msnlan_jax import inference, scoring
 from msnlan_jax.runtime import command
-from msnlan_jax.scoring import evaluation
 from msnlan_jax.weights import load_model
 
 WAYS = SHARED, EXACT = "shared", "one for every shape"
@@ -62,16 +62,16 @@ def score(flags: Any) -> tuple[dict[str, Any], dict[str, float]]:
     datasets = folders.find_datasets(flags.data_dir, flags.datasets.split(","), flags.scale)
     model = load_model(flags.weights, scale=flags.scale)
     programs = OwnSizes() if flags.one == EXACT else inference.Programs()
-    options = inference.Options(flags.inference)
+    upscale = functools.partial(inference.upscale, model, options=inference.Options(flags.inference), programs=programs)
+    protocol = scoring.Protocol(flags.scale)
     psnr: dict[str, float] = {}
     means = []
     began = time.perf_counter()
     for name, pairs in datasets.items():
-        result = evaluation.evaluate(
-            lambda lr: inference.upscale(model, lr, options=options, programs=programs), pairs, flags.scale, title=name
-        )
-        psnr |= {f"{name}/{picture}": scores.psnr for picture, scores in result.images.items()}
-        means.append(f"{name} {result.psnr:.4f}")
+        pictures = scoring.evaluate(upscale, pairs, protocol, dataset=name, show_progress=True)
+        scores = {picture.name: picture.sr.scores for picture in pictures}
+        psnr |= {f"{name}/{picture}": found.psnr for picture, found in scores.items()}
+        means.append(f"{name} {scoring.mean_scores(scores.values()).psnr:.4f}")
     row = {"way": flags.one, "programs": programs.count, "s": time.perf_counter() - began}
     return row | {"pictures": len(psnr), "PSNR": ", ".join(means)}, psnr
 

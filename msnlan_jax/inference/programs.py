@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,6 +38,12 @@ class Programs:
         # By network and batch size. A network that computes in another way, as to save memory, counts as another.
         self._made: dict[tuple[nnx.GraphDef[Any], int], list[ArraySize]] = {}
         self._used: set[tuple[nnx.GraphDef[Any], tuple[int, ...]]] = set()
+        self._seconds: dict[tuple[nnx.GraphDef[Any], tuple[int, ...]], float] = {}
+
+    @property
+    def compile_seconds(self) -> float:
+        """How long compiling has taken so far, or reading programs from JAX's cache on disk."""
+        return sum(self._seconds.values())
 
     @property
     def count(self) -> int:
@@ -51,19 +58,26 @@ class Programs:
             ready: array sizes to take before others, smallest first.
         """
         graph, values = parameters.split(model)
-        run = _compiled()
 
         def forward(batch: Batch) -> Batch:
             if not isinstance(model, MSNLAN):
-                return np.asarray(run(graph, values, batch))
+                return self._run(graph, values, batch)
             n, h, w = batch.shape[:3]
             array_h, array_w = self.array_size(graph, n, h, w, ready)
             padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
             self._used.add((graph, padded.shape))
             sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
-            return np.asarray(run(graph, values, padded, sizes))[:, : h * model.scale, : w * model.scale]
+            return self._run(graph, values, padded, sizes)[:, : h * model.scale, : w * model.scale]
 
         return forward
+
+    def _run(self, graph: nnx.GraphDef[Any], values: parameters.Parameters, *arguments: np.ndarray) -> np.ndarray:
+        """Run a program, compiled apart the first time, so that it is known how long each of the two takes."""
+        run, key, began = _compiled(), (graph, arguments[0].shape), time.perf_counter()
+        if key not in self._seconds:
+            run.lower(graph, values, *arguments).compile()
+            self._seconds[key] = time.perf_counter() - began
+        return np.asarray(run(graph, values, *arguments))
 
     def array_size(
         self, graph: nnx.GraphDef[Any], n: int, h: int, w: int, ready: Sequence[ArraySize] = ()
@@ -107,7 +121,7 @@ def _fitting(sizes: Sequence[ArraySize], h: int, w: int, reuse: float) -> list[A
 
 
 @functools.cache
-def _compiled() -> Callable[..., Array]:
+def _compiled() -> Any:
     """Made at the first use, because it asks for the backend, which must not be chosen on import."""
     return jax.jit(_apply, static_argnums=0, compiler_options=compiler_options())
 

@@ -1,24 +1,43 @@
-"""What an evaluation leaves behind: tables, figures, strips, and a page to look at."""
+"""What an evaluation leaves behind: results as JSON, tables, figures, strips, and a page to look at."""
 
-from msnlan_jax.report import benchmark, comparison
+from msnlan_jax.report.comparison import (
+    Compared,
+    method_name,
+    read_compared,
+)
+from msnlan_jax.report.results import (
+    DatasetResult,
+    Results,
+    StatedProtocol,
+    read_results,
+    write_results,
+)
 from msnlan_jax.report.showcase import (
-    Showcase,
+    Crop,
     parse_crops,
 )
 from msnlan_jax.report.strips import (
     side_by_side,
 )
 from msnlan_jax.report.writing import (
-    results,
+    Extras,
+    make_report,
     write,
 )
 
 __all__ = [
-    "Showcase",
-    "benchmark",
-    "comparison",
+    "Compared",
+    "Crop",
+    "DatasetResult",
+    "Extras",
+    "Results",
+    "StatedProtocol",
+    "make_report",
+    "method_name",
     "parse_crops",
-    "results",
+    "read_compared",
+    "read_results",
     "side_by_side",
     "write",
+    "write_results",
 ]

@@ -1,15 +1,14 @@
 """Results of other methods, read from their `results.json`, to stand beside ours."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from etils import epath
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import IMAGE_SUFFIXES, RGBPicture, read_rgb
-from msnlan_jax.runtime import files
+from msnlan_jax.report.results import Results, read_results
+from msnlan_jax.runtime import absolute
 
 _ALWAYS_SHOWN = ("bicubic", "HR")
 
@@ -20,12 +19,12 @@ class Compared:
 
     Attributes:
         name: what it is called in the report.
-        result: the content of its `results.json`.
+        results: what its `results.json` holds.
         folder: where that lies; its pictures are looked for in `images/<set>/` there.
     """
 
     name: str
-    result: Mapping[str, Any]
+    results: Results
     folder: epath.Path
 
     def picture(self, dataset: str, name: str, shape: tuple[int, ...]) -> RGBPicture | None:
@@ -35,9 +34,9 @@ class Compared:
         Raises:
             InputError: when the picture is broken.
         """
-        if not self.result["has_images"]:
+        if not self.results.has_images:
             return None
-        for stem in (f"{name}x{self.result['scale']}", name):
+        for stem in (f"{name}x{self.results.scale}", name):
             for suffix in IMAGE_SUFFIXES:
                 path = self.folder / "images" / dataset / f"{stem}{suffix}"
                 if path.exists():
@@ -68,7 +67,7 @@ def method_name(folder: epath.PathLike, name: str | None = None) -> str:
     if name is not None:
         check_name(name, "--name")
         return name
-    path = files.absolute(folder)
+    path = absolute(folder)
     return f"{path.parent.name}/{path.name}" if path.name in _ALWAYS_SHOWN else path.name
 
 
@@ -92,25 +91,24 @@ def read_compared(values: Iterable[str], scale: int, taken: Sequence[str] = ()) 
         check_name(name, "--compare", taken)
         file = epath.Path(path)
         file = file / "results.json" if file.is_dir() else file
-        result = _read(file)
-        if result["scale"] != scale:
-            raise InputError(f"--compare: found {file} for ×{result['scale']}, expected ×{scale}")
-        found[name] = Compared(name, result, file.parent)
+        results = read_results(file)
+        if results.scale != scale:
+            raise InputError(f"--compare: found {file} for ×{results.scale}, expected ×{scale}")
+        found[name] = Compared(name, results, file.parent)
     return list(found.values())
 
 
-def _read(path: epath.Path) -> dict[str, Any]:
-    data = files.read_bytes(path, "results.json")
-    try:
-        result = json.loads(data)
-        for dataset in result["datasets"].values():
-            numbers = [dataset, *dataset["images"].values()]
-            scores = [value for row in numbers for value in (row["psnr"], row["ssim"], row.get("lpips"))]
-            if not all(isinstance(value, int | float | None) for value in scores):
-                raise TypeError("a score is no number")
-        if not isinstance(result.setdefault("protocol", {}), dict):
-            raise TypeError("the protocol is no object")
-        # Hand-made files need not say whether there are pictures.
-        return {"has_images": True, **result, "scale": int(result["scale"])}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a results.json of eval.py: {type(error).__name__}: {error}") from None
+def check_pictures(compared: Iterable[Compared], sizes: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
+    """Read other methods' pictures once, so that a broken one is found before hours of work.
+
+    Args:
+        compared: the methods.
+        sizes: data set → picture name → height and width.
+
+    Raises:
+        InputError: naming the file.
+    """
+    for other in compared:
+        for dataset, pictures in sizes.items():
+            for name, size in pictures.items():
+                other.picture(dataset, name, (*size, 3))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from msnlan_jax.report.model_size import Plot, limits, log_ticks, place_labels, short
-from msnlan_jax.report.rows import describe_scores
 from msnlan_jax.report.showcase import Sample
+from msnlan_jax.report.tables import describe_scores
 from msnlan_jax.runtime import files
 
 if TYPE_CHECKING:

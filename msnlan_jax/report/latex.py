@@ -1,11 +1,11 @@
 """Results as LaTeX tables, to be pasted into a paper: methods by data sets, the best in bold."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from msnlan_jax.report import published
 from msnlan_jax.report.comparison import Compared
-from msnlan_jax.report.rows import Measure, Row, cells, describe_protocol, measures, rows
+from msnlan_jax.report.results import Results
+from msnlan_jax.report.tables import Cell, Line, Table, describe_protocol, methods_table, pictures_table
 
 # Pictures in one table: more would not fit on a page.
 _LINES = 40
@@ -19,68 +19,59 @@ _SPECIAL = {
 }
 
 
-def tables(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> str:
+def tables(results: Results, compared: Sequence[Compared] = ()) -> str:
     """Return a table of the methods by data sets, and one of every set's pictures; needs `booktabs`.
 
     Args:
-        result: `results.json`'s content.
+        results: what was found.
         compared: other methods' results.
     """
-    found = rows(result, compared)
-    names = list(result["datasets"])
-    shown = measures(found, names)
-    protocol = describe_protocol(result["protocol"])
-    scores = f"{' / '.join(f'{measure.label}{measure.unit}' for measure in shown)}. {protocol}"
-    columns = [_cells(found, [row.datasets.get(name, {}) for row in found], shown) for name in names]
-    lines = [(row.name, [column[i] for column in columns]) for i, row in enumerate(found)]
-    n_measured = sum(not row.published for row in found)
-    bold = ["bold: the best of those measured here"] if sum(row.rival for row in found) > 1 else []
-    notes = [f"{row.name}: {row.note}" for row in found if row.note]
-    caption = "; ".join([f"×{result['scale']}: {scores}", *bold, *notes]) + "."
-    parts = ["% Needs \\usepackage{booktabs}.", _table(caption, "Method", names, lines, n_measured)]
-    if n_measured < len(found):
+    table = methods_table(results, compared)
+    protocol = describe_protocol(results.protocol)
+    bold = ["bold: the best of those measured here"] if sum(row.rival for row in table.rows) > 1 else []
+    notes = [f"{name}: {note}" for name, note in table.notes]
+    caption = "; ".join([f"×{results.scale}: {_measures(table)}. {protocol}", *bold, *notes]) + "."
+    parts = ["% Needs \\usepackage{booktabs}.", _draw(table, table.lines, caption)]
+    if any(row.published for row in table.rows):
         parts[0] += f" Published scores are from {'; '.join(published.sources())}."
-    for name in names:
-        having = [row for row in found if not row.published and name in row.datasets]
-        pictures = list(result["datasets"][name]["images"])
-        lines = [
-            (picture, _cells(having, [row.datasets[name]["images"].get(picture, {}) for row in having], shown))
-            for picture in pictures
-        ]
+    for name in results.datasets:
+        table = pictures_table(results, compared, name)
+        lines = [line for line in table.lines if not line.is_mean]
         pages = [lines[i : i + _LINES] for i in range(0, len(lines), _LINES)]
         for i, page in enumerate(pages, 1):
             part = f" ({i} of {len(pages)})" if len(pages) > 1 else ""
-            caption = f"{name}, ×{result['scale']}{part}: {scores}."
-            parts.append(_table(caption, "Picture", [row.name for row in having], page, len(page)))
+            caption = f"{name}, ×{results.scale}{part}: {_measures(table)}. {protocol}."
+            parts.append(_draw(table, page, caption))
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(found: Sequence[Row], entries: Sequence[Mapping[str, Any]], shown: Sequence[Measure]) -> list[str]:
-    """Return each method's scores of one data set or picture, the best in bold."""
-    return [
-        " / ".join(f"\\textbf{{{text}}}" if best else text.replace("–", "--") for text, best in line)
-        for line in cells(found, entries, shown)
-    ]
-
-
-def _table(
-    caption: str, first: str, columns: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], n_measured: int
-) -> str:
-    """Return one table; lines after those measured stand apart."""
+def _draw(table: Table, lines: Sequence[Line], caption: str) -> str:
+    """Return some lines of a table; published ones stand apart."""
     text = [
         r"\begin{table}",
         r"\centering",
         f"\\caption{{{escape(caption)}}}",
-        f"\\begin{{tabular}}{{l{'c' * len(columns)}}}",
+        f"\\begin{{tabular}}{{l{'c' * len(table.columns)}}}",
         r"\toprule",
-        " & ".join(map(escape, [first, *columns])) + r" \\",
+        " & ".join(map(escape, [table.corner, *table.columns])) + r" \\",
         r"\midrule",
     ]
-    for position, (name, scores) in enumerate(lines):
-        if position == n_measured:
-            text += [r"\midrule", f"\\multicolumn{{{1 + len(columns)}}}{{l}}{{Published}} \\\\"]
-        text.append(" & ".join([escape(name), *scores]) + r" \\")
+    is_published = False
+    for line in lines:
+        if line.row is not None and line.row.published and not is_published:
+            is_published = True
+            text += [r"\midrule", f"\\multicolumn{{{1 + len(table.columns)}}}{{l}}{{Published}} \\\\"]
+        text.append(" & ".join([escape(line.name), *map(_column, line.cells)]) + r" \\")
     return "\n".join([*text, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+def _column(cells: Sequence[Cell]) -> str:
+    """Return a method's scores, the best in bold."""
+    return " / ".join(f"\\textbf{{{cell.text}}}" if cell.best else escape(cell.text) for cell in cells)
+
+
+def _measures(table: Table) -> str:
+    return " / ".join(f"{measure.label}{measure.unit}" for measure in table.measures)
 
 
 def escape(text: str) -> str:

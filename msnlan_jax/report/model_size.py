@@ -1,16 +1,19 @@
-"""PSNR against the size of networks, as papers plot it: the points, and the plot as SVG for the report's page."""
+"""PSNR against the size of networks, as papers plot it: the points, and where all goes in a drawing of them."""
 
 import dataclasses
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msnlan_jax.network import MSNLANConfig, abstract_model, count_parameters, multiply_adds
 from msnlan_jax.report import published
+from msnlan_jax.report.results import Results
+from msnlan_jax.report.tables import is_papers_protocol
 
 # The LR size for which multiply–adds are counted: attention grows with the square of it, convolutions do not.
 LR_SIDE = 100
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class Point(NamedTuple):
@@ -31,20 +34,55 @@ class Plot:
     points: Sequence[Point]
 
 
-def plots(result: Mapping[str, Any], config: MSNLANConfig | None) -> list[Plot]:
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A point of a drawing: where it is, and where its label is, in pixels from the top left."""
+
+    point: Point
+    x: float
+    y: float
+    anchor: str
+    label_x: float
+    label_y: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """A plot of a size in pixels: its frame's sides, what stands along them, and its points.
+
+    Attributes:
+        width: of all.
+        height: of all.
+        left, right, top, bottom: of the frame, from the top left.
+        psnrs: how far down a line is, and the PSNR it is of.
+        costs: how far to the right a line is, and the cost it is of.
+        marks: the points.
+    """
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    psnrs: Sequence[tuple[float, float]]
+    costs: Sequence[tuple[float, float]]
+    marks: Sequence[Mark]
+
+
+def plots(results: Results, config: MSNLANConfig | None) -> list[Plot]:
     """Return the plots there are numbers for, ours among them, on the first data set that others published scores of.
 
     Args:
-        result: `results.json`'s content.
+        results: what was found.
         config: of the network that made it; None where there is none, and nothing to plot.
     """
-    scale = result["scale"]
-    dataset = next((name for name in result["datasets"] if published.scores(scale, name)), None)
-    protocol = result["protocol"]
-    if config is None or dataset is None or protocol.get("psnr") != "luma" or protocol.get("border") != scale:
+    scale = results.scale
+    dataset = next((name for name in results.datasets if published.scores(scale, name)), None)
+    if config is None or dataset is None or not is_papers_protocol(results):
         return []
-    psnr = result["datasets"][dataset]["psnr"]
-    if psnr is None:
+    psnr = results.datasets[dataset].mean.psnr
+    if not math.isfinite(psnr):
         return []
     scores = published.scores(scale, dataset)
     costs: list[tuple[str, Mapping[str, float], Callable[[MSNLANConfig], float]]] = [
@@ -93,41 +131,25 @@ def limits(points: Sequence[Point]) -> tuple[float, float, float, float]:
     return min(costs) / 1.6, max(costs) * 1.6, min(psnrs) - room, max(psnrs) + room
 
 
-def svg(plot: Plot, width: int = 520, height: int = 340) -> str:
-    """Return the plot as an inline SVG; colours come from the page's style."""
-    left, right, top, bottom = 66, 14, 14, 52
+def lay_out(plot: Plot, width: int = 520, height: int = 340) -> Drawing:
+    """Return where all goes in a drawing of a plot, the axis of costs logarithmic."""
+    left, right, top, bottom = 66, width - 14, 14, height - 52
     x_low, x_high, y_low, y_high = limits(plot.points)
 
     def x(cost: float) -> float:
-        return left + (width - left - right) * math.log(cost / x_low) / math.log(x_high / x_low)
+        return left + (right - left) * math.log(cost / x_low) / math.log(x_high / x_low)
 
     def y(psnr: float) -> float:
-        return top + (height - top - bottom) * (y_high - psnr) / (y_high - y_low)
+        return top + (bottom - top) * (y_high - psnr) / (y_high - y_low)
 
-    parts = []
-    for psnr in ticks(y_low, y_high):
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(psnr):.1f}" y2="{y(psnr):.1f}"/>')
-        parts.append(f'<text class="tick" text-anchor="end" x="{left - 8}" y="{y(psnr) + 4:.1f}">{psnr:.1f}</text>')
-    for cost in log_ticks(x_low, x_high):
-        parts.append(f'<line class="grid" x1="{x(cost):.1f}" x2="{x(cost):.1f}" y1="{top}" y2="{height - bottom}"/>')
-        place = f'text-anchor="middle" x="{x(cost):.1f}" y="{height - bottom + 20}"'
-        parts.append(f'<text class="tick" {place}>{short(cost)}</text>')
-    middle = (left + width - right) / 2
-    parts.append(f'<text class="axis" text-anchor="middle" x="{middle}" y="{height - 8}">{plot.label}</text>')
-    turned = f'transform="rotate(-90)" text-anchor="middle" x="{-(top + height - bottom) / 2}" y="14"'
-    parts.append(f'<text class="axis" {turned}>PSNR on {html.escape(plot.dataset)}, dB</text>')
-    places = place_labels([(x(p.cost), y(p.psnr), 8.0 * len(p.name)) for p in plot.points], width - right)
-    for point, (anchor, dx, dy) in zip(plot.points, places, strict=True):
-        kind = "point ours" if point.ours else "point"
-        title = f"<title>{html.escape(point.name)}: {short(point.cost)}, {point.psnr:.2f} dB</title>"
-        at = f'cx="{x(point.cost):.1f}" cy="{y(point.psnr):.1f}" r="{6 if point.ours else 4.5}"'
-        parts.append(f'<circle class="{kind}" {at}>{title}</circle>')
-        at = f'text-anchor="{anchor}" x="{x(point.cost) + dx:.1f}" y="{y(point.psnr) + dy:.1f}"'
-        parts.append(f'<text class="label{" ours" if point.ours else ""}" {at}>{html.escape(point.name)}</text>')
-    about = f"PSNR on {plot.dataset} against {plot.label}"
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(about)}">' + "".join(parts) + "</svg>"
-    )
+    places = place_labels([(x(p.cost), y(p.psnr), 8.0 * len(p.name)) for p in plot.points], right)
+    marks = [
+        Mark(point, x(point.cost), y(point.psnr), anchor, x(point.cost) + dx, y(point.psnr) + dy)
+        for point, (anchor, dx, dy) in zip(plot.points, places, strict=True)
+    ]
+    psnrs = [(y(psnr), psnr) for psnr in ticks(y_low, y_high)]
+    costs = [(x(cost), cost) for cost in log_ticks(x_low, x_high)]
+    return Drawing(width, height, left, right, top, bottom, psnrs, costs, marks)
 
 
 def place_labels(points: Sequence[tuple[float, float, float]], right: float) -> list[tuple[str, float, float]]:
@@ -146,20 +168,20 @@ def place_labels(points: Sequence[tuple[float, float, float]], right: float) -> 
         choices = [("start", 10.0, 4.0), ("end", -10.0, 4.0), ("middle", 0.0, -11.0), ("middle", 0.0, 20.0)]
         choices += [("start", 8.0, dy) for dy in (-9.0, 16.0)] + [("end", -8.0, dy) for dy in (-9.0, 16.0)]
 
-        def box(
-            choice: tuple[str, float, float], x: float = x, y: float = y, width: float = width
-        ) -> tuple[float, ...]:
-            anchor, dx, dy = choice
-            start = x + dx - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
-            return start, y + dy - 11, start + width, y + dy + 3
-
-        def cost(choice: tuple[str, float, float]) -> float:
-            a = box(choice)
-            meets = sum(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken)
-            return meets + 10 * (a[2] > right or a[0] < 50)
-
+        boxes = [_label_box(x, y, width, choice) for choice in choices]
+        costs = [sum(_overlap(box, other) for other in taken) + 10 * (box[2] > right or box[0] < 50) for box in boxes]
         # Its own point is among those taken, but no choice covers it.
-        best = min(choices, key=cost)
-        taken.append(box(best))  # type: ignore[arg-type]
-        places.append(best)
+        best = costs.index(min(costs))
+        taken.append(boxes[best])
+        places.append(choices[best])
     return places
+
+
+def _label_box(x: float, y: float, width: float, place: tuple[str, float, float]) -> Box:
+    anchor, dx, dy = place
+    start = x + dx - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor]
+    return start, y + dy - 11, start + width, y + dy + 3
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

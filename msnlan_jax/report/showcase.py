@@ -64,18 +64,6 @@ class Showcase:
         """The kept pictures, in the order in which they came."""
         return [sample for _, _, sample in sorted(self._kept, key=lambda kept: kept[1])]
 
-    def check(self, name: str, hr: RGBPicture) -> None:
-        """Refuse a part that is outside its picture.
-
-        Raises:
-            InputError: naming the flag and the picture.
-        """
-        wanted = self._wanted(name)
-        if wanted is not None and (wanted.x >= hr.shape[1] or wanted.y >= hr.shape[0]):
-            raise InputError(
-                f"--crop: found {wanted.x},{wanted.y}, expected inside {name}, {hr.shape[1]}×{hr.shape[0]}"
-            )
-
     def add(
         self,
         dataset: str,
@@ -86,16 +74,13 @@ class Showcase:
     ) -> None:
         """Take a picture, and let go of the least telling one if there are too many."""
         crop, spread = most_different(hr, list(methods.values()))
-        crop = self._wanted(name) or crop
+        crop = wanted_crop(self._crops, name) or crop
         if name in self._crops:
             spread = np.inf  # asked for by name
         self._kept.append((spread, self._count, Sample(dataset, name, hr, methods, scores, crop)))
         self._count += 1
         if len(self._kept) > self._limit:
             self._kept.remove(min(self._kept, key=lambda kept: kept[:2]))
-
-    def _wanted(self, name: str) -> Crop | None:
-        return self._crops.get(name, self._crops.get(""))
 
 
 def most_different(hr: RGBPicture, methods: list[RGBPicture], side: int = CROP) -> tuple[Crop, float]:
@@ -143,3 +128,24 @@ def parse_crops(values: Iterable[str], names: Collection[str]) -> dict[str, Crop
             raise InputError(f"--crop: found {name}, expected one of {', '.join(sorted(names))}")
         crops[name] = crop
     return crops
+
+
+def wanted_crop(crops: Mapping[str, Crop], name: str) -> Crop | None:
+    """Return the part that was asked for of a picture, if any."""
+    return crops.get(name, crops.get(""))
+
+
+def check_crops(crops: Mapping[str, Crop], sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse a part that is outside its picture.
+
+    Args:
+        crops: from `parse_crops`.
+        sizes: picture name → height and width.
+
+    Raises:
+        InputError: naming the flag and the picture.
+    """
+    for name, (h, w) in sizes.items():
+        wanted = wanted_crop(crops, name)
+        if wanted is not None and (wanted.x >= w or wanted.y >= h):
+            raise InputError(f"--crop: found {wanted.x},{wanted.y}, expected inside {name}, {w}×{h}")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from msnlan_jax.pictures import RGBPicture
-from msnlan_jax.report.rows import describe_scores
+from msnlan_jax.report.tables import describe_scores
 from msnlan_jax.scoring import Scores
 
 _CROP = 96

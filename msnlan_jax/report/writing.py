@@ -1,94 +1,118 @@
-"""What an evaluation leaves behind: `results.json`, tables in Markdown and LaTeX, a page to look at, and figures."""
+"""Making a report of pictures as they are scored: what is saved on the way, and what is written in the end."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
 from msnlan_jax.network import MSNLANConfig
-from msnlan_jax.report import figures, latex, model_size, page
-from msnlan_jax.report.comparison import Compared
-from msnlan_jax.report.rows import Measure, measures, number, rows
-from msnlan_jax.report.showcase import Sample
+from msnlan_jax.pictures import RGBPicture, write_image
+from msnlan_jax.report import figures, latex, markdown, model_size, page
+from msnlan_jax.report.comparison import Compared, check_pictures
+from msnlan_jax.report.results import DatasetResult, Results, write_results
+from msnlan_jax.report.showcase import Crop, Sample, Showcase, check_crops
+from msnlan_jax.report.strips import side_by_side
+from msnlan_jax.report.tables import BICUBIC
 from msnlan_jax.runtime import files
-from msnlan_jax.scoring import DatasetScores, Scores
-from msnlan_jax.version import __version__
+from msnlan_jax.scoring import Reconstruction, ScoredPicture, Scores
 
 
-def protocol(
-    scale: int, *, channel: str = "y", border: int | None = None, rounding: str = "uint8", lpips: bool = False
-) -> dict[str, Any]:
-    """Return how scores are computed, to stand beside every number; by default as papers do (SPEC.md §6)."""
-    names = {"psnr": "luma", "ssim": "Y"} if channel == "y" else {"psnr": "RGB", "ssim": "RGB"}
-    perceptual = {"lpips": "AlexNet"} if lpips else {}
-    return {**names, "border": scale if border is None else border, "rounding": rounding, **perceptual}
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What a report shows besides the scores.
+
+    Attributes:
+        compared: other methods' results, to stand beside.
+        n_pictures: how many pictures to show, the most telling ones.
+        crops: picture name → part to enlarge, "" for all others; where nothing is given, the part is chosen.
+        config: of the network, for the plots against its size.
+    """
+
+    compared: Sequence[Compared] = ()
+    n_pictures: int = 8
+    crops: Mapping[str, Crop] = dataclasses.field(default_factory=dict)
+    config: MSNLANConfig | None = None
+
+    def check(self, sizes: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
+        """Refuse what cannot be shown, before hours of work.
+
+        Args:
+            sizes: data set → picture name → height and width of the true picture.
+
+        Raises:
+            InputError: when a crop is outside its picture, or another method's picture is broken.
+        """
+        for pictures in sizes.values():
+            check_crops(self.crops, pictures)
+        check_pictures(self.compared, sizes)
 
 
-def results(
-    scale: int,
-    weights: str,
-    protocol: Mapping[str, Any],
-    datasets: Mapping[str, DatasetScores],
-    bicubic: Mapping[str, DatasetScores],
-    *,
-    method: str | None = None,
-    notes: Mapping[str, str] | None = None,
-    has_images: bool = False,
-) -> dict[str, Any]:
-    """Return the content of `results.json`; a score that is no finite number (equal pictures) is null.
+def make_report(
+    pictures: Iterable[ScoredPicture], start: Results, output: epath.PathLike, extras: Extras | None = None
+) -> str:
+    """Take scored pictures as they come, and write the report of all; return its table, to be shown.
+
+    Arguments and errors as `collect` and `write`.
+    """
+    extras = extras or Extras()
+    showcase = Showcase(extras.n_pictures, extras.crops)
+    results = collect(pictures, start, output, showcase, extras.compared)
+    return write(output, results, compared=extras.compared, samples=showcase.samples, config=extras.config)
+
+
+def collect(
+    pictures: Iterable[ScoredPicture],
+    start: Results,
+    output: epath.PathLike,
+    showcase: Showcase,
+    compared: Sequence[Compared] = (),
+) -> Results:
+    """Take scored pictures as they come, data set by data set, and return the results.
+
+    `results.json` is written after every data set, so that hours of scoring outlive whatever comes after. Where
+    `start` says that there are images, `images/<set>/<name>x4.png` and `strips/<set>/<name>.png` are written too.
 
     Args:
-        scale: up-scaling factor.
-        weights: what made the pictures.
-        protocol: how scores were computed.
-        datasets: name → its scores.
-        bicubic: the same sets by bicubic up-sampling, the baseline; may be empty.
-        method: what to call it in tables; by default `weights`.
-        notes: `set/picture` → how it was run, where that is not as the protocol says.
-        has_images: whether its pictures lie beside it, in `images/<set>/`.
+        pictures: from `scoring`.
+        start: what is known before any is scored.
+        output: folder.
+        showcase: takes the pictures for the report.
+        compared: other methods, whose pictures are shown too where they left them.
+
+    Raises:
+        InputError: when a file cannot be written, and whatever scoring raises.
     """
-    named = {} if method in (None, weights) else {"method": method}
-    return {
-        "scale": scale,
-        "weights": weights,
-        "version": __version__,
-        **named,
-        "has_images": has_images,
-        "protocol": dict(protocol),
-        **({"notes": dict(notes)} if notes else {}),
-        "datasets": {name: _as_json(scores) for name, scores in datasets.items()},
-        "bicubic": {name: _as_json(scores) for name, scores in bicubic.items()},
-    }
-
-
-def markdown(result: Mapping[str, Any], compared: Sequence[Compared] = ()) -> str:
-    """Return the methods' scores by data set as a Markdown table, the protocol above it."""
-    protocol = ", ".join(f"{name}: {value}" for name, value in result["protocol"].items())
-    measured = [row for row in rows(result, compared) if not row.published]
-    shown = measures(measured, result["datasets"])
-    heads = " | ".join(f"{measure.label}{measure.unit}" for measure in shown)
-    rules = "---:|" * len(shown)
-    lines = [
-        f"**{result['weights']}**, ×{result['scale']} ({protocol})",
-        "",
-        f"| data set | pictures | method | {heads} | seconds |",
-        f"|---|---:|---|{rules}---:|",
-    ]
-    for name in result["datasets"]:
-        for row in measured:
-            if name in row.datasets:
-                scores = row.datasets[name]
-                numbers = f"{_numbers(scores, shown)} | {number(scores.get('seconds'), 1)}"
-                lines.append(f"| {name} | {len(scores['images'])} | {row.name} | {numbers} |")
-    lines += [f"\n{row.name}: {row.note}." for row in measured if row.note]
-    return "\n".join(lines) + "\n"
+    results, output = start, epath.Path(output)
+    for dataset, of_set in itertools.groupby(pictures, key=lambda picture: picture.dataset):
+        ours, bicubic, notes = _Tally(), _Tally(), {}
+        for picture in of_set:
+            ours.add(picture.name, picture.sr)
+            if picture.bicubic is not None:
+                bicubic.add(picture.name, picture.bicubic)
+            if picture.notes:
+                notes[f"{dataset}/{picture.name}"] = "; ".join(picture.notes)
+            baseline = {} if picture.bicubic is None else {BICUBIC: picture.bicubic}
+            if results.has_images:
+                _save(output, picture, {**baseline, results.name: picture.sr}, results.scale)
+            others = _of_others(picture, compared)
+            shown = {**baseline, **others, results.name: picture.sr}
+            showcase.add(dataset, picture.name, picture.hr, *_split(shown))
+        # A baseline of some of the pictures would compare with nothing.
+        baselines = {dataset: bicubic.result} if len(bicubic.images) == len(ours.images) else {}
+        results = dataclasses.replace(
+            results,
+            datasets={**results.datasets, dataset: ours.result},
+            bicubic={**results.bicubic, **baselines},
+            notes={**results.notes, **notes},
+        )
+        write_results(output / "results.json", results)
+    return results
 
 
 def write(
     output: epath.PathLike,
-    result: Mapping[str, Any],
+    results: Results,
     *,
     compared: Sequence[Compared] = (),
     samples: Sequence[Sample] = (),
@@ -98,7 +122,7 @@ def write(
 
     Args:
         output: folder.
-        result: from `results`.
+        results: from `collect`.
         compared: other methods' results, to stand beside.
         samples: pictures to show, the most telling ones.
         config: of the network, for the plots against its size.
@@ -106,45 +130,53 @@ def write(
     Raises:
         InputError: when they cannot be written.
     """
-    output, table = epath.Path(output), markdown(result, compared)
-    pictures = _picture_table(result)
-    plots = model_size.plots(result, config)
-    files.write_bytes(output / "results.json", json.dumps(result, indent=1, allow_nan=False).encode() + b"\n")
-    files.write_bytes(output / "results.md", f"{table}\n{pictures}".encode())
-    files.write_bytes(output / "results.tex", latex.tables(result, compared).encode())
-    files.write_bytes(output / "report.html", page.page(result, compared, samples, plots).encode())
+    output = epath.Path(output)
+    write_results(output / "results.json", results)
+    table = markdown.methods(results, compared)
+    files.write_bytes(output / "results.md", f"{table}\n{markdown.pictures(results)}".encode())
+    files.write_bytes(output / "results.tex", latex.tables(results, compared).encode())
+    plots = model_size.plots(results, config)
+    files.write_bytes(output / "report.html", page.page(results, compared, samples, plots).encode())
     figures.write_figures(output / "figures", samples, plots)
     return table
 
 
-def _picture_table(result: Mapping[str, Any]) -> str:
-    """Return our own scores by picture as a Markdown table."""
-    shown = measures([row for row in rows(result) if row.ours], result["datasets"])
-    heads = " | ".join(f"{measure.label}{measure.unit}" for measure in shown)
-    lines = [f"| picture | {heads} |", f"|---|{'---:|' * len(shown)}"]
-    for name, scores in result["datasets"].items():
-        lines += [f"| {name}/{image} | {_numbers(values, shown)} |" for image, values in scores["images"].items()]
-    return "\n".join(lines) + "\n"
+class _Tally:
+    """Scores of one data set by one method, as its pictures come."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, Scores] = {}
+        self.seconds = 0.0
+
+    def add(self, name: str, made: Reconstruction) -> None:
+        """Take a picture."""
+        self.images[name] = made.scores
+        self.seconds += made.seconds
+
+    @property
+    def result(self) -> DatasetResult:
+        """What there is so far."""
+        return DatasetResult.of(self.images, self.seconds)
 
 
-def _numbers(scores: Mapping[str, Any], shown: Sequence[Measure]) -> str:
-    # A decimal more of PSNR than papers print.
-    return " | ".join(number(scores.get(m.key), m.digits + (m.key == "psnr")) for m in shown)
+def _of_others(picture: ScoredPicture, compared: Sequence[Compared]) -> dict[str, Reconstruction]:
+    """Return a picture by other methods, where they left it."""
+    found = {}
+    for other in compared:
+        image = other.picture(picture.dataset, picture.name, picture.hr.shape)
+        dataset = other.results.datasets.get(picture.dataset)
+        if image is not None and dataset is not None and picture.name in dataset.images:
+            found[other.name] = Reconstruction(image, dataset.images[picture.name])
+    return found
 
 
-def _as_json(scores: DatasetScores) -> dict[str, Any]:
-    images = {name: _scores(values) for name, values in scores.images.items()}
-    summary = {"psnr": _finite(scores.psnr), "ssim": _finite(scores.ssim)} | _lpips(scores.lpips)
-    return summary | {"seconds": round(scores.seconds, 3), "images": images}
+def _save(output: epath.Path, picture: ScoredPicture, methods: Mapping[str, Reconstruction], scale: int) -> None:
+    write_image(output / "images" / picture.dataset / f"{picture.name}x{scale}.png", picture.sr.rounded)
+    strip = side_by_side(picture.hr, *_split(methods))
+    write_image(output / "strips" / picture.dataset / f"{picture.name}.png", strip)
 
 
-def _scores(values: Scores) -> dict[str, Any]:
-    return {"psnr": _finite(values.psnr), "ssim": _finite(values.ssim)} | _lpips(values.lpips)
-
-
-def _lpips(value: float | None) -> dict[str, float]:
-    return {} if value is None else {"lpips": value}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _split(methods: Mapping[str, Reconstruction]) -> tuple[dict[str, RGBPicture], dict[str, Scores]]:
+    """Return the pictures and the scores of methods apart."""
+    images = {name: made.rounded for name, made in methods.items()}
+    return images, {name: made.scores for name, made in methods.items()}

@@ -1,29 +1,61 @@
-"""How close pictures are to the true ones: PSNR, SSIM and LPIPS, of one picture and of a data set."""
+"""How close pictures are to the true ones: PSNR, SSIM and LPIPS, by one protocol.
+
+`evaluate`, `score_network` and `score_matches` yield scored pictures one by one; who shows, saves or averages them does
+so as they come.
+"""
 
 from msnlan_jax.scoring import metrics
 from msnlan_jax.scoring.evaluation import (
-    DatasetScores,
+    beside_bicubic,
     check_pairs,
     evaluate,
-    score_folder,
+    score_bicubic,
+    score_network,
+)
+from msnlan_jax.scoring.folder import (
+    Match,
+    check_matches,
+    match_folders,
+    score_matches,
 )
 from msnlan_jax.scoring.metrics import (
-    ScoredPicture,
+    CHANNELS,
     Scores,
+    SRPicture,
 )
 from msnlan_jax.scoring.perceptual import (
     Distance,
     load_lpips,
 )
+from msnlan_jax.scoring.protocol import (
+    ROUNDINGS,
+    Protocol,
+)
+from msnlan_jax.scoring.scored import (
+    Reconstruction,
+    ScoredPicture,
+    mean_scores,
+)
 
 __all__ = [
-    "DatasetScores",
+    "CHANNELS",
+    "ROUNDINGS",
     "Distance",
+    "Match",
+    "Protocol",
+    "Reconstruction",
+    "SRPicture",
     "ScoredPicture",
     "Scores",
+    "beside_bicubic",
+    "check_matches",
     "check_pairs",
     "evaluate",
     "load_lpips",
+    "match_folders",
+    "mean_scores",
     "metrics",
-    "score_folder",
+    "score_bicubic",
+    "score_matches",
+    "score_network",
 ]

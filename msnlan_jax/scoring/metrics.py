@@ -12,7 +12,7 @@ from msnlan_jax.pictures import RGBPicture
 
 CHANNELS = ("y", "rgb")
 # Rounded to uint8 as papers do, or not rounded.
-ScoredPicture = RGBPicture | Float[np.ndarray, "_h _w 3"]
+SRPicture = RGBPicture | Float[np.ndarray, "_h _w 3"]
 
 _LUMA = np.array([65.738, 129.057, 25.064]) / 256
 _Y_SSIM = np.array([65.481, 128.553, 24.966]) / 255
@@ -28,7 +28,7 @@ class Scores:
     lpips: float | None = None
 
 
-def psnr(sr: ScoredPicture, hr: RGBPicture, border: int, channel: str = "y") -> float:
+def psnr(sr: SRPicture, hr: RGBPicture, border: int, channel: str = "y") -> float:
     """Peak signal-to-noise ratio in dB of the luma difference, (65.738·R + 129.057·G + 25.064·B)/256, peak 255.
 
     Args:
@@ -48,7 +48,7 @@ def psnr(sr: ScoredPicture, hr: RGBPicture, border: int, channel: str = "y") -> 
     return 10 * math.log10(255**2 / error) if error > 0 else math.inf
 
 
-def ssim(sr: ScoredPicture, hr: RGBPicture, border: int, channel: str = "y") -> float:
+def ssim(sr: SRPicture, hr: RGBPicture, border: int, channel: str = "y") -> float:
     """Structural similarity on Y = 16 + (65.481·R + 128.553·G + 24.966·B)/255, valid windows only.
 
     11×11 Gaussian windows of σ 1.5, K = (0.01, 0.03), L = 255, population statistics: the field's standard.
@@ -75,10 +75,11 @@ def ssim(sr: ScoredPicture, hr: RGBPicture, border: int, channel: str = "y") -> 
     else:
         pairs = [(16 + sr.astype(np.float64) @ _Y_SSIM, 16 + hr.astype(np.float64) @ _Y_SSIM)]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
-    return float(np.mean([structural_similarity(ours, true, **options) for ours, true in pairs]))
+    similarities = [structural_similarity(ours, true, **options) for ours, true in pairs]  # type: ignore[no-untyped-call]
+    return float(np.mean(similarities))
 
 
-def score(sr: ScoredPicture, hr: RGBPicture, border: int, channel: str = "y") -> Scores:
+def score(sr: SRPicture, hr: RGBPicture, border: int, channel: str = "y") -> Scores:
     """Return PSNR and SSIM of one picture; arguments and errors as `psnr` and `ssim`."""
     return Scores(psnr(sr, hr, border, channel), ssim(sr, hr, border, channel))
 
@@ -89,7 +90,7 @@ def _is_rgb(channel: str) -> bool:
     return channel == "rgb"
 
 
-def _crop(sr: ScoredPicture, hr: RGBPicture, border: int) -> tuple[np.ndarray, np.ndarray]:
+def _crop(sr: SRPicture, hr: RGBPicture, border: int) -> tuple[np.ndarray, np.ndarray]:
     if sr.shape != hr.shape:
         raise InputError(f"scores: found sizes {sr.shape[:2]} and {hr.shape[:2]}, expected equal sizes")
     if sr.ndim != 3 or sr.shape[2] != 3:

@@ -20,7 +20,7 @@ from msnlan_jax.runtime import StopSignal
 from msnlan_jax.training.experiment import Experiment
 from msnlan_jax.training.monitor import Monitor
 from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_parameters
-from msnlan_jax.training.validation import Interrupted, Sets, validate
+from msnlan_jax.training.validation import Sets, validate
 from msnlan_jax.weights import Checkpoints, read_start
 
 
@@ -117,17 +117,16 @@ class _Run:
         here = jax.tree.map(lambda value: value.addressable_data(0), trained_parameters(self.state))
         try:
             network = parameters.merge(graph, here)
-            values, strips = validate(
-                network, sets, experiment.scale, experiment.eval.inference, stop_requested=lambda: self.stop.requested
-            )
-        except Interrupted:
-            self.checkpoints.save(step, self.state)
-            return False
+            found = validate(network, sets, experiment.scale, experiment.eval.inference, stop=self.stop)
         except BaseException:
             # All processes save together: with several, those in which nothing failed would never come to it.
             if jax.process_count() == 1:
                 self.checkpoints.save(step, self.state)
             raise
+        if found is None:
+            self.checkpoints.save(step, self.state)
+            return False
+        values, strips = found
         # Before the metrics: a run killed between the two finds no score there when it goes on, and validates again.
         self.checkpoints.save(step, self.state, values["psnr"])
         self.monitor.validation(step, values, strips)

@@ -1,29 +1,25 @@
 """Validation during training, with the code that `eval.py` scores by, each process taking its share of the pictures."""
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from msnlan_jax import inference
-from msnlan_jax.pictures import Bicubic, Pair, RGBPicture
+from msnlan_jax.inference import Options
+from msnlan_jax.pictures import Pair, RGBPicture
 from msnlan_jax.report import side_by_side
-from msnlan_jax.scoring import Scores, evaluation, metrics
+from msnlan_jax.runtime import StopSignal
+from msnlan_jax.scoring import Protocol, ScoredPicture, Scores, mean_scores, score_bicubic, score_network
 
 Sets = Mapping[str, Sequence[Pair]]
 
 
-class Interrupted(Exception):  # noqa: N818 - nothing is wrong
-    """Validation was given up, because the run was asked to stop."""
-
-
 def validate(
-    network: nnx.Module, sets: Sets, scale: int, mode: str, *, stop_requested: Callable[[], bool] = lambda: False
-) -> tuple[dict[str, float], dict[str, RGBPicture]]:
+    network: nnx.Module, sets: Sets, scale: int, mode: str, *, stop: StopSignal
+) -> tuple[dict[str, float], dict[str, RGBPicture]] | None:
     """Score a network on every set.
 
     Args:
@@ -31,51 +27,47 @@ def validate(
         sets: name → pictures.
         scale: up-scaling factor.
         mode: of inference: whole, chop or tile.
-        stop_requested: asked after every picture.
+        stop: looked at after every picture.
 
     Returns:
         `psnr` (the first set's) and, for every set, `psnr/<set>` and `ssim/<set>`; and the side-by-side picture of
-        the first of each set.
-
-    Raises:
-        Interrupted: when a stop was requested.
+        the first of each set. None when it was given up, because the run was asked to stop.
     """
     # No limit: scores are to be the same whatever else is in memory.
-    upscale = functools.partial(inference.upscale, network, inference=mode, memory_limit=math.inf)
-    values: dict[str, float] = {}
+    options, protocol = Options(mode, memory_limit=math.inf), Protocol(scale)
+    shares = {name: pairs[jax.process_index() :: jax.process_count()] for name, pairs in sets.items()}
+    scores: dict[str, list[Scores]] = {name: [] for name in sets}
     strips: dict[str, RGBPicture] = {}
+    for picture in score_network(network, shares, protocol, options):
+        scores[picture.dataset].append(picture.sr.scores)
+        if picture.name == sets[picture.dataset][0].name:
+            strips[f"{picture.dataset}/{picture.name}"] = _strip(picture, protocol)
+        if stop.requested:
+            return None
+    values: dict[str, float] = {}
     for name, pairs in sets.items():
-
-        def look(
-            picture: str,
-            lr: RGBPicture,
-            hr: RGBPicture,
-            sr: RGBPicture,
-            ours: Scores,
-            name: str = name,
-            first: str = pairs[0].name,
-        ) -> None:
-            if picture == first:
-                plain = inference.upscale(Bicubic(scale), lr)
-                scores = {"bicubic": metrics.score(plain, hr, scale), "MSNLAN": ours}
-                strips[f"{name}/{picture}"] = side_by_side(hr, {"bicubic": plain, "MSNLAN": sr}, scores)
-            if stop_requested():
-                raise Interrupted
-
-        share = pairs[jax.process_index() :: jax.process_count()]
-        scores = _gather(evaluation.evaluate(upscale, share, scale, on_picture=look), len(pairs))
-        values |= {f"psnr/{name}": scores.psnr, f"ssim/{name}": scores.ssim}
+        mean = mean_scores(_gather(scores[name], len(pairs)))
+        values |= {f"psnr/{name}": mean.psnr, f"ssim/{name}": mean.ssim}
     return {"psnr": next(iter(values.values()))} | values, strips
 
 
-def _gather(share: evaluation.DatasetScores, n_pictures: int) -> evaluation.DatasetScores:
+def _strip(picture: ScoredPicture, protocol: Protocol) -> RGBPicture:
+    """Show a picture beside bicubic's."""
+    bicubic = score_bicubic(picture, protocol)
+    assert bicubic is not None  # the LR picture is known
+    methods = {"bicubic": bicubic, "MSNLAN": picture.sr}
+    images = {name: made.rounded for name, made in methods.items()}
+    return side_by_side(picture.hr, images, {name: made.scores for name, made in methods.items()})
+
+
+def _gather(share: Sequence[Scores], n_pictures: int) -> list[Scores]:
     """Bring together what all processes have scored."""
     if jax.process_count() == 1:
-        return share
+        return list(share)
     mine = np.full((-(-n_pictures // jax.process_count()), 2), np.nan)
-    for row, scores in enumerate(share.images.values()):
+    for row, scores in enumerate(share):
         mine[row] = scores.psnr, scores.ssim
     # Sent as the 4-byte words they consist of: JAX would round float64 to float32.
     words = np.asarray(multihost_utils.process_allgather(mine.view(np.uint32)))
     rows = words.view(np.float64).transpose(1, 0, 2).reshape(-1, 2)[:n_pictures]
-    return evaluation.DatasetScores({str(i): Scores(float(psnr), float(ssim)) for i, (psnr, ssim) in enumerate(rows)})
+    return [Scores(float(psnr), float(ssim)) for psnr, ssim in rows]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from etils import epath
 
-from msnlan_jax import report
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import Options, Programs, plan_picture, planning, predict, programs, upscale, upscale_in_parts
 from msnlan_jax.inference.tiling import CHOP_ARRAYS
@@ -16,9 +15,12 @@ from msnlan_jax.network import parameters
 from msnlan_jax.network.attention import streaming
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.pictures.pairs import Pair
-from msnlan_jax.report import benchmark, latex, page, writing
+from msnlan_jax.report import latex, markdown, page, writing
+from msnlan_jax.report.results import Results, StatedProtocol
 from msnlan_jax.report.showcase import Showcase
 from msnlan_jax.runtime import machine
+from msnlan_jax.scoring.evaluation import score_network
+from msnlan_jax.scoring.protocol import Protocol
 from tests.helpers import FORWARD, picture, relative_l2
 from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
@@ -282,12 +284,10 @@ def test_an_evaluation_tells_which_pictures_were_not_run_as_asked_for(network, t
     save_noise(tmp_path, {"large.png": (120, 100, 3), "small.png": (24, 24, 3)})
     pairs = {"s": [Pair(name, epath.Path(tmp_path / f"{name}.png")) for name in ("large", "small")]}
     limit = (needed(network, 60, 50, 1) - 1) / GB
-    options, protocol = Options("whole", 8, 2, memory_limit=limit), benchmark.Protocol(2)
-    outcome = benchmark.score_network(
-        network, "ours", pairs, protocol, options=options, programs=Programs(), showcase=Showcase(0)
-    )
-    assert list(outcome.notes) == ["s/large"]
-    result = report.results(2, "w", protocol.as_json(), outcome.datasets, outcome.bicubic, notes=outcome.notes)
-    assert result["notes"]["s/large"].startswith("in tiles of 8×8 pixels, as whole, ")
-    for text in (writing.markdown(result), latex.tables(result), page.page(result, (), (), ())):
+    options, protocol = Options("whole", 8, 2, memory_limit=limit), Protocol(2)
+    start = Results(2, "w", StatedProtocol.of(protocol))
+    results = writing.collect(score_network(network, pairs, protocol, options), start, tmp_path, Showcase(0))
+    assert list(results.notes) == ["s/large"]
+    assert results.notes["s/large"].startswith("in tiles of 8×8 pixels, as whole, ")
+    for text in (markdown.methods(results), latex.tables(results), page.page(results, (), (), ())):
         assert "1 of the pictures not run as the protocol says (s/large: in tiles of 8" in text

@@ -11,6 +11,8 @@ from msnlan_jax.pictures.bicubic import Bicubic
 from msnlan_jax.pictures.images import to_rgb
 from msnlan_jax.scoring import metrics
 from msnlan_jax.scoring.evaluation import evaluate
+from msnlan_jax.scoring.protocol import Protocol
+from msnlan_jax.scoring.scored import mean_scores
 from tests.samples import noise
 
 PUBLISHED_BICUBIC = {
@@ -111,13 +113,28 @@ def test_errors(score):
         score(noise(0, 8, 20, 3), noise(0, 8, 20, 3), 4)
 
 
+def test_rgb_scores_of_every_channel():
+    hr, sr = noise(0, 30, 30, 3), noise(1, 30, 30, 3)
+    error = np.mean(np.square(sr[2:-2, 2:-2].astype(float) - hr[2:-2, 2:-2]))
+    assert metrics.psnr(sr, hr, 2, "rgb") == pytest.approx(10 * np.log10(255**2 / error), rel=1e-12)
+    gray = [np.repeat(image[:, :, :1], 3, axis=2) for image in (sr, hr)]
+    planes = [np.repeat(sr[:, :, c : c + 1], 3, axis=2) for c in range(3)]
+    trues = [np.repeat(hr[:, :, c : c + 1], 3, axis=2) for c in range(3)]
+    each = [metrics.ssim(plane, true, 2, "rgb") for plane, true in zip(planes, trues, strict=True)]
+    assert metrics.ssim(sr, hr, 2, "rgb") == pytest.approx(np.mean(each), rel=1e-12)
+    assert metrics.ssim(*gray, 2, "rgb") == pytest.approx(each[0], rel=1e-12)
+    with pytest.raises(InputError, match=r"^channel: found 'lab', expected one of y, rgb$"):
+        metrics.score(sr, hr, 2, "lab")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), PUBLISHED_BICUBIC)
 def test_published_bicubic_scores(shared_images, name, scale):
     bicubic = Bicubic(scale)
-    scores = evaluate(lambda lr: upscale(bicubic, lr), find_pairs(shared_images / name, scale), scale)
-    assert len(scores.images) == {"Set5": 5, "B100": 100}[name]
-    assert scores.psnr == pytest.approx(PUBLISHED_BICUBIC[name, scale], abs=0.02)
+    pictures = evaluate(lambda lr: upscale(bicubic, lr), find_pairs(shared_images / name, scale), Protocol(scale))
+    scores = [picture.sr.scores for picture in pictures]
+    assert len(scores) == {"Set5": 5, "B100": 100}[name]
+    assert mean_scores(scores).psnr == pytest.approx(PUBLISHED_BICUBIC[name, scale], abs=0.02)
 
 
 @pytest.mark.parametrize("shape", [(20, 20), (20, 20, 1), (20, 20, 4)], ids=str)
