@@ -186,7 +186,7 @@ def read_results(path: epath.PathLike) -> Results:
     with naming(f"{path}: not a results.json of eval.py"):
         try:
             value = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"no JSON: {error}") from None
         return Results.from_json(value)
 

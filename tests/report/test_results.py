@@ -117,7 +117,7 @@ def test_an_odd_file_is_refused_in_one_line_that_says_where(tmp_path, change, me
 
 
 def test_another_file_is_refused(tmp_path):
-    for data, message in ((b"{", "no JSON: Expecting"), (b"\xff\xfe\x00", "no JSON: ")):
+    for data, message in ((b"{", "no JSON: Expecting"), (b"\xff\xfe\x00", "no JSON: "), (b"[" * 200000, "no JSON: ")):
         (tmp_path / "results.json").write_bytes(data)
         with pytest.raises(InputError, match=rf"/results\.json: not a results\.json of eval\.py: {message}"):
             read_results(tmp_path / "results.json")

@@ -1,4 +1,5 @@
 import math
+import time
 
 import numpy as np
 import pytest
@@ -123,3 +124,19 @@ def test_scores_without_rounding_are_of_the_clipped_output(pairs):
     assert abs(found["uint8"].scores.psnr - found["none"].scores.psnr) < 0.1
     assert found["none"].image.max() <= 255
     np.testing.assert_array_equal(found["uint8"].rounded, found["none"].rounded)
+
+
+def test_seconds_are_without_compiling(pairs, monkeypatch):
+    clock = [0.0]
+
+    class Slow(Nearest):
+        """Takes 100 seconds to be traced, which is done once for each size."""
+
+        def __call__(self, x):
+            clock[0] += 100
+            return super().__call__(x)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    found = score_network(Slow(2), {"s": pairs}, Protocol(2), Options())
+    assert [picture.sr.seconds for picture in found] == [0.0, 0.0, 0.0]
+    assert clock == [300.0]
