@@ -1,7 +1,6 @@
 """Making a report of pictures as they are scored: what is saved on the way, and what is written in the end."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
@@ -84,29 +83,30 @@ def collect(
         InputError: when a file cannot be written, and whatever scoring raises.
     """
     results, output = start, epath.Path(output)
-    for dataset, of_set in itertools.groupby(pictures, key=lambda picture: picture.dataset):
-        ours, bicubic, notes = _Tally(), _Tally(), {}
-        for picture in of_set:
-            ours.add(picture.name, picture.sr)
-            if picture.bicubic is not None:
-                bicubic.add(picture.name, picture.bicubic)
-            if picture.notes:
-                notes[f"{dataset}/{picture.name}"] = "; ".join(picture.notes)
-            baseline = {} if picture.bicubic is None else {BICUBIC: picture.bicubic}
-            if results.has_images:
-                _save(output, picture, {**baseline, results.name: picture.sr}, results.scale)
-            others = _of_others(picture, compared)
-            shown = {**baseline, **others, results.name: picture.sr}
-            showcase.add(dataset, picture.name, picture.hr, *_split(shown))
-        # A baseline of some of the pictures would compare with nothing.
-        baselines = {dataset: bicubic.result} if len(bicubic.images) == len(ours.images) else {}
-        results = dataclasses.replace(
-            results,
-            datasets={**results.datasets, dataset: ours.result},
-            bicubic={**results.bicubic, **baselines},
-            notes={**results.notes, **notes},
-        )
-        write_results(output / "results.json", results)
+    ours, bicubic, notes = _Tally(), _Tally(), {}
+    for picture in pictures:
+        dataset, baseline = picture.dataset, {}
+        ours.add(picture.name, picture.sr)
+        if picture.bicubic is not None:
+            bicubic.add(picture.name, picture.bicubic)
+            baseline = {BICUBIC: picture.bicubic}
+        if picture.notes:
+            notes[f"{dataset}/{picture.name}"] = "; ".join(picture.notes)
+        if results.has_images:
+            _save(output, picture, {**baseline, results.name: picture.sr}, results.scale)
+        shown = {**baseline, **_of_others(picture, compared), results.name: picture.sr}
+        showcase.add(dataset, picture.name, picture.hr, *_split(shown))
+        if picture.number == picture.n_pictures:
+            # A baseline of some of the pictures would compare with nothing.
+            baselines = {dataset: bicubic.result} if len(bicubic.images) == len(ours.images) else {}
+            results = dataclasses.replace(
+                results,
+                datasets={**results.datasets, dataset: ours.result},
+                bicubic={**results.bicubic, **baselines},
+                notes={**results.notes, **notes},
+            )
+            write_results(output / "results.json", results)
+            ours, bicubic, notes = _Tally(), _Tally(), {}
     return results
 
 

@@ -127,7 +127,7 @@ def _score(
     """Make the pictures of one data set, and score them as they are asked for."""
     scores: list[Scores] = []
     with tqdm(pairs, desc=dataset, unit="picture", disable=not show_progress) as bar:
-        for pair in bar:
+        for number, pair in enumerate(bar, 1):
             lr, hr = read_pair(pair, protocol.scale)
             with naming(pair.lr or pair.hr):
                 made = make(lr)
@@ -135,7 +135,7 @@ def _score(
                 scores.append(protocol.score(made.image, hr))
             bar.set_postfix_str(f"{mean_scores(scores).psnr:.3f} dB")
             sr = Reconstruction(made.image, scores[-1], made.seconds)
-            yield ScoredPicture(dataset, pair.name, hr, sr, lr, notes=made.notes)
+            yield ScoredPicture(dataset, pair.name, hr, sr, lr, notes=made.notes, number=number, n_pictures=len(pairs))
 
 
 def _run(model: nnx.Module, options: Options, programs: Programs, protocol: Protocol, lr: RGBPicture) -> _Made:

@@ -70,11 +70,13 @@ def score_matches(
     Raises:
         InputError: as `Match.read` and `metrics.score`, naming the file.
     """
-    for match in tqdm(matches, desc="scoring", unit="picture", disable=not show_progress):
+    bar = tqdm(matches, desc="scoring", unit="picture", disable=not show_progress)
+    for number, match in enumerate(bar, 1):
         sr, hr = match.read(protocol.scale)
         with naming(match.hr):
             scores = protocol.score(sr, hr)
-        yield ScoredPicture(dataset, match.name, hr, Reconstruction(sr, scores))
+        made = Reconstruction(sr, scores)
+        yield ScoredPicture(dataset, match.name, hr, made, number=number, n_pictures=len(matches))
 
 
 def _match(hr: epath.Path, stems: Sequence[str], sr_files: Sequence[epath.Path], scale: int) -> epath.Path:

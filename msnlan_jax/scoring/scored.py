@@ -42,6 +42,8 @@ class ScoredPicture:
         lr: what it was made of, uint8 `[H,W,3]`; None where that is not known.
         bicubic: the baseline; None where there is none.
         notes: how it was run, where that is not as asked for.
+        number: which of its set it is, from 1.
+        n_pictures: how many there are in the set; the one of this number ends it.
     """
 
     dataset: str
@@ -51,6 +53,8 @@ class ScoredPicture:
     lr: RGBPicture | None = None
     bicubic: Reconstruction | None = None
     notes: tuple[str, ...] = ()
+    number: int = 1
+    n_pictures: int = 1
 
 
 def to_uint8(image: SRPicture) -> RGBPicture:

@@ -38,7 +38,7 @@ def test_a_data_set_scores_the_mean_of_its_pictures(pairs):
         np.testing.assert_array_equal(picture.hr, hr)
         np.testing.assert_array_equal(picture.sr.image, nearest(lr))
         expected[picture.name] = metrics.score(nearest(lr), hr, 2)
-        assert picture.dataset == "set"
+        assert (picture.dataset, picture.number, picture.n_pictures) == ("set", len(expected), 3)
         assert picture.sr.seconds > 0
     assert list(expected) == ["a", "b", "c"]
     assert math.isnan(found[0].sr.scores.ssim)
