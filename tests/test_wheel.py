@@ -99,6 +99,8 @@ def test_the_wheel_works_alone(bin_folder, tmp_path):
     write_image(tmp_path / "photo.png", noise(0, 8, 10, 3))
     run(bin_folder / "python", "-m", "msnlan_jax.upscale", "photo.png", "-o", "large.png", cwd=tmp_path)
     assert read_image(tmp_path / "large.png").shape == (32, 40, 3)
+    assert run(bin_folder / "msnlan-upscale", "--help", cwd=tmp_path).startswith("usage: msnlan-upscale ")
+    assert "usable: an MSNLAN" in run(bin_folder / "msnlan-convert", "--inspect", "small", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("address", [None, "https://example.org/msnlan_jax"])
