@@ -42,7 +42,8 @@ class Options:
             raise InputError(f"inference: found {self.mode!r}, expected one of auto, {', '.join(INFERENCE_MODES)}")
         if self.tile_size < 1:
             raise InputError(f"tile_size: found {self.tile_size}, expected at least 1")
-        if not 0 <= self.tile_overlap <= (most := self.tile_size // 2):
+        most = self.tile_size // 2
+        if not 0 <= self.tile_overlap <= most:
             raise InputError(
                 f"tile_overlap: found {self.tile_overlap} with a tile_size of {self.tile_size}, expected 0 to {most}"
             )

@@ -15,6 +15,7 @@ from msnlan_jax.inference import Options, add_flags, read_flags
         ({"mode": "fast"}, "inference: found 'fast', expected one of auto, whole, chop, tile"),
         ({"tile_size": 0}, "tile_size: found 0, expected at least 1"),
         ({"tile_size": 8, "tile_overlap": 5}, "tile_overlap: found 5 with a tile_size of 8, expected 0 to 4"),
+        ({"tile_overlap": -1}, "tile_overlap: found -1 with a tile_size of 64, expected 0 to 32"),
         ({"memory_limit": -1.0}, "memory_limit: found -1, expected a positive number of GB"),
         ({"memory_limit": math.nan}, "memory_limit: found nan, expected a positive number of GB"),
     ],
