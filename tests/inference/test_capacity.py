@@ -13,7 +13,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.inference import capacity, programs
 from msnlan_jax.inference.upscaling import predict, upscale
 from msnlan_jax.network import parameters
-from msnlan_jax.network.attention import streaming
+from msnlan_jax.network.attention import streamed
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.pictures.pairs import Pair
 from msnlan_jax.report import benchmark, latex, page, writing
@@ -48,13 +48,13 @@ def needed(model, h, w, score_bytes=None, array=None, batch=1, blended=0):
 
 def record_score_bytes(monkeypatch):
     """Return a set that will hold how large a band's scores may be, wherever attention is streamed."""
-    used, streamed = set(), streaming.streamed
+    used, attend = set(), streamed.attend
 
     def recorded(*args, score_bytes, **kwargs):
         used.add(score_bytes)
-        return streamed(*args, score_bytes=score_bytes, **kwargs)
+        return attend(*args, score_bytes=score_bytes, **kwargs)
 
-    monkeypatch.setattr(streaming, "streamed", recorded)
+    monkeypatch.setattr(streamed, "attend", recorded)
     return used
 
 
