@@ -11,7 +11,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from msnlan_jax.inference import Options, Programs, predict
-from msnlan_jax.network.attention import hybrid, operator, score_matrix, streaming
+from msnlan_jax.network.attention import box, hybrid, streamed, unfold
 from msnlan_jax.network.compute import EXACT, Compute
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.network.parameters import Parameters, abstract_parameters, merge
@@ -110,13 +110,8 @@ def record_forms(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     def recorded(form, implementation):
         return lambda *args, **kwargs: used.add(form) or implementation(*args, **kwargs)
 
-    for module, name in (
-        (operator, "_unfold"),
-        (score_matrix, "box"),
-        (hybrid, "hybrid"),
-        (streaming, "streamed"),
-    ):
-        monkeypatch.setattr(module, name, recorded(name.removeprefix("_"), getattr(module, name)))
+    for form, module in (("unfold", unfold), ("box", box), ("hybrid", hybrid), ("streamed", streamed)):
+        monkeypatch.setattr(module, "attend", recorded(form, module.attend))
     return used
 
 

@@ -12,7 +12,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.inference import Options, Programs, plan_picture, planning, predict, programs, upscale, upscale_in_parts
 from msnlan_jax.inference.tiling import CHOP_ARRAYS
 from msnlan_jax.network import parameters
-from msnlan_jax.network.attention import streaming
+from msnlan_jax.network.attention import streamed
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.pictures.pairs import Pair
 from msnlan_jax.report import latex, markdown, page, writing
@@ -58,13 +58,13 @@ def made_before(*sizes):
 
 def record_score_bytes(monkeypatch):
     """Return a set that will hold how large a band's scores may be, wherever attention is streamed."""
-    used, streamed = set(), streaming.streamed
+    used, attend = set(), streamed.attend
 
     def recorded(*args, score_bytes, **kwargs):
         used.add(score_bytes)
-        return streamed(*args, score_bytes=score_bytes, **kwargs)
+        return attend(*args, score_bytes=score_bytes, **kwargs)
 
-    monkeypatch.setattr(streaming, "streamed", recorded)
+    monkeypatch.setattr(streamed, "attend", recorded)
     return used
 
 

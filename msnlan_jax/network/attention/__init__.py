@@ -1,16 +1,18 @@
 """The patch-based non-local attention operator, in exact forms behind one signature."""
 
-from msnlan_jax.network.attention.operator import (
-    FORMS,
+from msnlan_jax.network.attention.operands import (
     NORM_FLOOR,
     TEMPERATURE,
     inside,
+)
+from msnlan_jax.network.attention.operator import (
+    FORMS,
     limit_scores,
     patch_attention,
     smallest_block,
     working_bytes,
 )
-from msnlan_jax.network.attention.streaming import split_rows
+from msnlan_jax.network.attention.streamed import split_rows
 
 __all__ = [
     "FORMS",

@@ -8,58 +8,60 @@ for it is the matrix of exponentials.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.attention.score_matrix import SMALLEST_WEIGHT
-
-Residuals = tuple[Array, ...]
-
-
-def hybrid(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
-) -> Float[Array, "b h w c"]:
-    """Attend, one image at a time: TPU compilers run out of fast memory on more. Arguments as in `patch_attention`."""
-    return jax.lax.map(lambda image: _attend(*image, k, precision), (query, key, value, gain, bias, presence))
+from msnlan_jax.network.attention.box import SMALLEST_WEIGHT
+from msnlan_jax.network.attention.operands import Operands
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
-def _attend(
-    query: Float[Array, "h w d"],
-    key: Float[Array, "hk wk d"],
-    value: Float[Array, "hk wk c"],
-    gain: Float[Array, "hk wk"],
-    bias: Float[Array, "hk wk"],
-    presence: Float[Array, "h w"],
-    k: int,
-    precision: str,
-) -> Float[Array, "h w c"]:
+class _Kept(NamedTuple):
+    """What the gradient needs besides the operands.
+
+    Attributes:
+        exponentials: of scores less the query's largest, in the dtype of the inputs.
+        largest: score of every query.
+        share: of every query's exponentials that is its weight.
+    """
+
+    exponentials: Float[Array, "l lk"]
+    largest: Float[Array, "l 1"]
+    share: Float[Array, "l 1"]
+
+
+def attend(operands: Operands, kernel_size: int, precision: str) -> Float[Array, "b h w c"]:
+    """Attend, one image at a time: TPU compilers run out of fast memory on more."""
+    output: Array = jax.lax.map(lambda image: _attend(image, kernel_size, precision), operands)
+    return output
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _attend(image: Operands, k: int, precision: str) -> Float[Array, "h w c"]:
     """Attend within one image; float32 result. The L×L' matrix is stored in the dtype of the inputs."""
-    return _forward(query, key, value, gain, bias, presence, k, precision)[0]
+    return _forward(image, k, precision)[0]
 
 
-def _forward(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
-) -> tuple[Array, Residuals]:
+def _forward(image: Operands, k: int, precision: str) -> tuple[Array, tuple[Operands, _Kept]]:
     with jax.default_matmul_precision(precision):
-        return _outputs(query, key, value, gain, bias, presence, k)
+        output, kept = _output(image, k)
+    return output, (image, kept)
 
 
-def _backward(k: int, precision: str, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
+def _backward(k: int, precision: str, residuals: tuple[Operands, _Kept], cotangent: Array) -> tuple[Operands]:
     # Gradients are traced when the caller's precision is no longer in force.
     with jax.default_matmul_precision(precision):
-        return _gradients(k, residuals, cotangent)
+        return (_gradients(*residuals, cotangent, k),)
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _outputs(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int
-) -> tuple[Array, Residuals]:
+def _output(image: Operands, k: int) -> tuple[Float[Array, "h w c"], _Kept]:
+    query, key, value, gain, bias, presence = image
     (h, w), wk, dtype = query.shape[:2], key.shape[1], query.dtype
     key_patches = (_unfold(_flat(key), wk, k) * gain.ravel()).astype(dtype)
     scores = _dot(_unfold(_flat(query), w, k), key_patches, (0, 0)) + bias.ravel()
@@ -68,37 +70,37 @@ def _outputs(
     # A product with ones, because a reduction would be a second pass that computes the exponentials again.
     total = _dot(exponentials, jnp.ones((scores.shape[1], 8), dtype), (1, 0))[:, :1]
     share = presence.reshape(-1, 1) / total
-    weights = _box_rows(exponentials, w, wk, k, row_scale=share)
+    weights = _filter_rows(exponentials, w, wk, k, row_scale=share)
     pasted = _dot(_unfold_columns(_flat(value), wk, k), weights, (1, 1), dtype)
-    return _picture(_fold_columns(pasted, w, k), h), (query, key, value, gain, bias, exponentials, largest, share)
+    return _picture(_fold_columns(pasted, w, k), h), _Kept(exponentials, largest, share)
 
 
-def _gradients(k: int, residuals: Residuals, cotangent: Array) -> tuple[Array, ...]:
-    query, key, value, gain, bias, exponentials, largest, share = residuals
+def _gradients(image: Operands, kept: _Kept, cotangent: Float[Array, "h w c"], k: int) -> Operands:
+    """Return the gradient with respect to every operand."""
+    query, key, value, gain, bias, presence = image
     (h, w), (hk, wk), dtype = query.shape[:2], key.shape[:2], query.dtype
-    kept = exponentials.astype(jnp.float32)
+    exponentials = kept.exponentials.astype(jnp.float32)
     d_pasted = _unfold_columns(_flat(cotangent.astype(dtype)), w, k)
-    boxed = _box_rows(exponentials, w, wk, k, row_scale=share)
-    d_value = _fold_columns(_dot(d_pasted, boxed, (1, 0), dtype), wk, k)
-    d_boxed = _dot(d_pasted, _unfold_columns(_flat(value), wk, k), (0, 0), dtype)
-    d_weights = _box_rows(d_boxed, w, wk, k).astype(jnp.float32)
-    weights = kept * share
+    filtered = _filter_rows(kept.exponentials, w, wk, k, row_scale=kept.share)
+    d_value = _fold_columns(_dot(d_pasted, filtered, (1, 0), dtype), wk, k)
+    d_filtered = _dot(d_pasted, _unfold_columns(_flat(value), wk, k), (0, 0), dtype)
+    d_weights = _filter_rows(d_filtered, w, wk, k).astype(jnp.float32)
+    weights = exponentials * kept.share
     mean = jnp.sum(weights * d_weights, axis=1, keepdims=True)
     d_scores = weights * (d_weights - mean)
-    # Scores, as their exponentials tell; where these have vanished, so has the gradient.
-    scores = jnp.log(jnp.maximum(kept, SMALLEST_WEIGHT)) + largest - bias.ravel()
-    d_gain = jnp.sum(d_scores * scores, axis=0) / gain.ravel()
-    d_products = _box_rows((d_scores * gain.ravel()).astype(dtype), w, wk, k)
+    # Scores less their bias, as their exponentials tell; where these have vanished, so has the gradient.
+    products = jnp.log(jnp.maximum(exponentials, SMALLEST_WEIGHT)) + kept.largest - bias.ravel()
+    d_gain = jnp.sum(d_scores * products, axis=0) / gain.ravel()
+    d_products = _filter_rows((d_scores * gain.ravel()).astype(dtype), w, wk, k)
     d_query = _fold_columns(_dot(_unfold_columns(_flat(key), wk, k), d_products, (1, 1), dtype), w, k)
     d_key = _fold_columns(_dot(_unfold_columns(_flat(query), w, k), d_products, (1, 0), dtype), wk, k)
-    d_bias, d_presence = jnp.zeros((hk, wk)), jnp.zeros((h, w))
-    return (
-        _picture(d_query, h).astype(dtype),
-        _picture(d_key, hk).astype(dtype),
-        _picture(d_value, hk).astype(value.dtype),
-        d_gain.reshape(hk, wk),
-        d_bias,
-        d_presence,
+    return Operands(
+        query=_picture(d_query, h).astype(dtype),
+        key=_picture(d_key, hk).astype(dtype),
+        value=_picture(d_value, hk).astype(value.dtype),
+        gain=d_gain.reshape(hk, wk),
+        bias=jnp.zeros_like(bias),
+        presence=jnp.zeros_like(presence),
     )
 
 
@@ -152,7 +154,7 @@ def _fold_columns(x: Float[Array, "kc hw"], w: int, k: int) -> Float[Array, "c h
     return functools.reduce(jnp.add, (_shift(_within(part, w, o - k // 2), k // 2 - o) for o, part in enumerate(parts)))
 
 
-def _box_rows(
+def _filter_rows(
     x: Float[Array, "l lk"], w: int, wk: int, k: int, row_scale: Float[Array, "l 1"] | None = None
 ) -> Float[Array, "l lk"]:
     """Sum along dy of the diagonal box, of `x · row_scale`; in a flat matrix a row of pixels is a shift."""

@@ -5,23 +5,21 @@ D_k P and pasting overlapping value patches is D_k again, so that
 
     out = D_k( softmax( λ · D_k(q rᵀ) / n ) ) · v
 
-which needs k² fewer multiplications than unfolding patches. `_unfold` below is the definition, kept as the reference;
-the fast forms are in `score_matrix` (for CPU) and `hybrid` (for accelerators), which hold one image's whole score
-matrix, and in `streaming`, which holds a part of it at a time.
+which needs k² fewer multiplications than unfolding patches. `unfold` is the definition, kept as the reference; `box`
+(for CPU) and `hybrid` (for accelerators) hold one image's whole score matrix, and `streamed` a part of it at a time.
 """
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.network.attention import hybrid, score_matrix, streaming
+from msnlan_jax.network.attention import box, hybrid, streamed, unfold
+from msnlan_jax.network.attention.operands import Operands, make_operands
 
-TEMPERATURE = 10.0
-NORM_FLOOR = 1e-4
 FORMS = ("auto", "unfold", "box", "hybrid", "streamed")
 # Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many
 # at a time.
@@ -73,12 +71,15 @@ def patch_attention(
     if form == "auto":
         (h, w), (hk, wk) = query.shape[1:3], key.shape[1:3]
         form = choose_form(h, w, hk, wk, score_bytes)
-    implementations = {"unfold": _unfold, "box": score_matrix.box, "hybrid": hybrid.hybrid}
-    implementations["streamed"] = functools.partial(streaming.streamed, score_bytes=limit_scores(score_bytes))
-    if form not in implementations:
+    forms: dict[str, Callable[[Operands, int, str], Array]] = {
+        "unfold": unfold.attend,
+        "box": box.attend,
+        "hybrid": hybrid.attend,
+        "streamed": functools.partial(streamed.attend, score_bytes=limit_scores(score_bytes)),
+    }
+    if form not in forms:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
-    gain, bias, presence = _scaling(query, key, kernel_size, size)
-    return implementations[form](query, key, value, gain, bias, presence, kernel_size, precision)
+    return forms[form](make_operands(query, key, value, kernel_size, size), kernel_size, precision)
 
 
 def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None) -> str:
@@ -98,69 +99,9 @@ def working_bytes(h: int, w: int, kernel_size: int, score_bytes: int | None = No
     hk, wk = h + kernel_size - 3, w + kernel_size - 3
     if choose_form(h, w, hk, wk, score_bytes) != "streamed":
         return _SCORE_MATRICES * 4 * h * w * hk * wk
-    return _SCORE_MATRICES * 4 * w * wk * math.prod(streaming.split_rows(h, w, hk, wk, limit_scores(score_bytes)))
+    return _SCORE_MATRICES * 4 * w * wk * math.prod(streamed.split_rows(h, w, hk, wk, limit_scores(score_bytes)))
 
 
 def smallest_block(w: int, kernel_size: int) -> int:
     """Return the bytes of scores of one row of w queries against one row of keys, below which nothing is cut."""
     return 4 * w * (w + kernel_size - 3)
-
-
-def _scaling(
-    query: Array, key: Array, k: int, size: Array | None
-) -> tuple[Float[Array, "b hk wk"], Float[Array, "b hk wk"], Float[Array, "b h w"]]:
-    """Return what scores are multiplied by (λ over the norm of every key patch) and what is added, and which queries
-    are there."""
-    squares = jnp.sum(jnp.square(key.astype(jnp.float32)), axis=-1)
-    sums = jax.lax.reduce_window(squares, 0.0, jax.lax.add, (1, k, k), (1, 1, 1), "SAME")
-    gain = TEMPERATURE / jnp.sqrt(jnp.maximum(sums, NORM_FLOOR**2))
-    if size is None:
-        return gain, jnp.zeros_like(gain), jnp.ones(query.shape[:3], jnp.float32)
-    margin = jnp.array([key.shape[axis] - query.shape[axis] for axis in (1, 2)])
-    bias = jnp.where(inside(key.shape, size + margin), 0.0, score_matrix.NOWHERE)
-    return gain, bias, inside(query.shape, size).astype(jnp.float32)
-
-
-def inside(shape: tuple[int, ...], size: Int[Array, "b 2"]) -> Array:
-    """Return which positions of a `[B,H,W,…]` grid lie within each image's height and width, `[B,H,W]` booleans."""
-    rows, columns = jnp.arange(shape[1])[:, None], jnp.arange(shape[2])
-    return (rows < size[:, :1, None]) & (columns < size[:, 1:, None])
-
-
-def _patches(x: Float[Array, "h w c"], k: int) -> Float[Array, "h w kk c"]:
-    """All zero-padded k×k patches, offsets in row-major order."""
-    r = k // 2
-    h, w = x.shape[:2]
-    padded = jnp.pad(x, ((r, r), (r, r), (0, 0)))
-    return jnp.stack([padded[dy : dy + h, dx : dx + w] for dy in range(k) for dx in range(k)], axis=2)
-
-
-def _unfold(
-    query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
-) -> Float[Array, "b h w c"]:
-    """Compute the definition, patch by patch, one image at a time: k² times the memory and arithmetic of `box`."""
-    r = k // 2
-
-    def attend(
-        query: Float[Array, "h w d"],
-        key: Float[Array, "hk wk d"],
-        value: Float[Array, "hk wk c"],
-        gain: Float[Array, "hk wk"],
-        bias: Float[Array, "hk wk"],
-        presence: Float[Array, "h w"],
-    ) -> Float[Array, "h w c"]:
-        h, w = query.shape[:2]
-        query_patches, key_patches = (_patches(x.astype(jnp.float32), k) for x in (query, key))
-        scores = jnp.einsum("hwkd,xykd->hwxy", query_patches, key_patches)
-        weights = jax.nn.softmax(scores * gain + bias, axis=(2, 3)) * presence[:, :, None, None]
-        pasted = jnp.einsum("hwxy,xykc->hwkc", weights, _patches(value.astype(jnp.float32), k))
-        # The query at p − d pastes its offset d onto p.
-        padded = jnp.pad(pasted, ((r, r), (r, r), (0, 0), (0, 0)))
-        shifts = [(2 * r - dy, 2 * r - dx) for dy in range(k) for dx in range(k)]
-        return sum(
-            (padded[y : y + h, x : x + w, n] for n, (y, x) in enumerate(shifts)), start=jnp.zeros_like(pasted[:, :, 0])
-        )
-
-    images = (query, key, value, gain, bias, presence)
-    with jax.default_matmul_precision(precision):
-        return jax.lax.map(lambda image: jax.checkpoint(attend)(*image), images)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.network.attention import operator, score_matrix
+from msnlan_jax.network.attention import box, operator
 from tests.helpers import FORWARD, GRADIENT, normal, record_forms, relative_l2
 
 KERNELS = [3, 5, 7]
@@ -117,7 +117,7 @@ def test_bands_and_blocks_of_any_height_agree_with_gradients(monkeypatch, rows, 
 def test_scores_that_are_not_kept_are_computed_anew(monkeypatch):
     arrays = inputs(b=2, h=7, w=4, k=5)
     expected = with_gradients("box", 5)(*arrays)
-    monkeypatch.setattr(score_matrix, "KEPT_BYTES", 0)
+    monkeypatch.setattr(box, "KEPT_BYTES", 0)
     assert_same(with_gradients("box", 5)(*arrays), expected)
 
 
