@@ -75,7 +75,7 @@ def ssim(sr: SRPicture, hr: RGBPicture, border: int, channel: str = "y") -> floa
     else:
         pairs = [(16 + sr.astype(np.float64) @ _Y_SSIM, 16 + hr.astype(np.float64) @ _Y_SSIM)]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
-    similarities = [structural_similarity(ours, true, **options) for ours, true in pairs]  # type: ignore[no-untyped-call]
+    similarities = [structural_similarity(ours, true, **options) for ours, true in pairs]
     return float(np.mean(similarities))
 
 
