@@ -12,10 +12,10 @@ from msnlan_jax.network.compute import (
     EXACT,
     Compute,
 )
+from msnlan_jax.network.layers import RGB_MEAN
 from msnlan_jax.network.model import (
     KERNEL_SIZES,
     MSNLAN,
-    RGB_MEAN,
     MSNLANConfig,
     NonLocalBranch,
     count_parameters,

@@ -6,22 +6,29 @@ Processing 2024, 109362, and the authors' released model, which wins where the t
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.network.attention import patch_attention
 from msnlan_jax.network.compute import EXACT, Compute
-from msnlan_jax.network.layers import WHOLE, ChannelAttention, Extent, conv, pixel_shuffle
+from msnlan_jax.network.layers import (
+    WHOLE,
+    ChannelAttention,
+    Conv,
+    Embedding,
+    Extent,
+    UpsamplingConv,
+    add_mean,
+    concat,
+    gelu,
+    run_in_series,
+    subtract_mean,
+)
 
-# Not DIV2K's usual mean. The product is rounded to float32 as the released checkpoint's own biases are.
-RGB_MEAN = np.float32(255) * np.array([0.4025, 0.4482, 0.4264], np.float32)
 KERNEL_SIZES = (3, 5, 7)
 SCALES = (2, 3, 4)
 RES_SCALE = 0.1
@@ -56,12 +63,8 @@ class MSNLANConfig:
             raise InputError(f"n_groups: found {self.n_groups}, expected an even number")
 
 
-def _concat(parts: Sequence[Array]) -> Array:
-    return jnp.concatenate(parts, axis=-1)
-
-
 class RMAB(nnx.Module):
-    """Residual multi-scale aggregation block: three chained 3×3 convolutions, fused and gated (SPEC.md §1).
+    """Residual multi-scale aggregation block (SPEC.md §1).
 
     Args:
         n_feats: channels C.
@@ -70,22 +73,21 @@ class RMAB(nnx.Module):
     """
 
     def __init__(self, n_feats: int, *, compute: Compute, rngs: nnx.Rngs):
-        self.convs = nnx.List([conv(n_feats, n_feats, 3, compute=compute, rngs=rngs) for _ in range(3)])
-        self.fusion = conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
+        self.convs = nnx.List([Conv(n_feats, n_feats, 3, compute=compute, rngs=rngs) for _ in range(3)])
+        self.fusion = Conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
         self.channel_attention = ChannelAttention(n_feats, contrast=True, compute=compute, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
-        """Return `x + CCA(fusion of the three scales)`, the shape of `x`."""
-        scales = []
-        features = x
-        for layer in self.convs:
-            features = extent.mask(jax.nn.gelu(layer(features), approximate=False))
-            scales.append(features)
-        return x + self.channel_attention(extent.mask(self.fusion(_concat(scales))), extent)
+        """Return the block's output, the shape of `x`."""
+        x1 = gelu(self.convs[0](x, extent))
+        x2 = gelu(self.convs[1](x1, extent))
+        x3 = gelu(self.convs[2](x2, extent))
+        f = self.fusion(concat([x1, x2, x3]), extent)
+        return x + self.channel_attention(f, extent)
 
 
 class ResidualGroup(nnx.Module):
-    """N RMABs and a 3×3 convolution, plus the group's input (SPEC.md §1).
+    """Residual group: N RMABs and a convolution, plus the group's input (SPEC.md §1).
 
     Args:
         n_feats: channels C.
@@ -95,42 +97,17 @@ class ResidualGroup(nnx.Module):
     """
 
     def __init__(self, n_feats: int, n_blocks: int, *, compute: Compute, rngs: nnx.Rngs):
-        self.uses_loops, self.uses_remat = compute.uses_loops, compute.uses_remat
+        self.compute = compute
         self.blocks = nnx.List([RMAB(n_feats, compute=compute, rngs=rngs) for _ in range(n_blocks)])
-        self.conv = conv(n_feats, n_feats, 3, compute=compute, rngs=rngs)
+        self.conv = Conv(n_feats, n_feats, 3, compute=compute, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
         """Return the group's output, the shape of `x`."""
-        graphs, states = zip(*(nnx.split(block) for block in self.blocks), strict=True)
-
-        def run(features: Array, state: Any) -> tuple[Array, None]:
-            return nnx.merge(graphs[0], state)(features, extent), None
-
-        if self.uses_remat:
-            run = jax.checkpoint(run, prevent_cse=not self.uses_loops)  # which a loop does by itself
-        features = x
-        if self.uses_loops:
-            features, _ = jax.lax.scan(run, features, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-        else:
-            for state in states:
-                features, _ = run(features, state)
-        return x + extent.mask(self.conv(features))
-
-
-class PatchEmbedding(nnx.Module):
-    """A convolution and a PReLU with one learned slope: how queries, keys, values and their grid are made."""
-
-    def __init__(self, features_in: int, features_out: int, kernel: int, *, compute: Compute, rngs: nnx.Rngs):
-        self.conv = conv(features_in, features_out, kernel, compute=compute, rngs=rngs)
-        self.prelu = nnx.PReLU(0.25)
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h_out w_out c_out"]:
-        """Embed every position."""
-        return self.prelu(self.conv(x))
+        return x + self.conv(run_in_series(self.blocks, x, extent, self.compute), extent)
 
 
 class NonLocalBranch(nnx.Module):
-    """One branch of the MSNLAB: patch attention with k×k patches, and its two residuals (SPEC.md §1, Branch k).
+    """One branch of the MSNLAB, patch attention with k×k patches (SPEC.md §1, Branch k).
 
     Args:
         n_feats: channels C.
@@ -140,35 +117,37 @@ class NonLocalBranch(nnx.Module):
     """
 
     def __init__(self, n_feats: int, kernel_size: int, *, compute: Compute, rngs: nnx.Rngs):
-        embed = functools.partial(PatchEmbedding, n_feats, compute=compute, rngs=rngs)
+        embed = functools.partial(Embedding, n_feats, compute=compute, rngs=rngs)
         self.kernel_size, self.compute = kernel_size, compute
-        self.grid = embed(n_feats, 3)
+        # A 3×3 convolution that the released model pads by k//2.
+        self.grid = embed(n_feats, 3, margin=kernel_size - 3)
         self.query = embed(n_feats // 2, 1)
         self.key = embed(n_feats // 2, 1)
         self.value = embed(n_feats, 1)
 
     def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
-        """Return `x + ρ·(attention + ρ·x)`, the shape of `x`."""
-        # The released model pads its 3×3 convolution by k//2, so that the keys' grid is k − 3 larger than the picture.
-        # Not by the convolution itself, whose gradient XLA for CPU would compute many times slower.
-        margin = self.kernel_size - 3
-        around = (margin // 2, margin // 2)
-        grid = extent.mask(self.grid(jnp.pad(x, ((0, 0), around, around, (0, 0)))), margin=margin)
-        attended = patch_attention(
-            extent.mask(self.query(x)),
-            extent.mask(self.key(grid), margin=margin),
-            extent.mask(self.value(grid), margin=margin),
+        """Return the branch's output, the shape of `x`."""
+        around = extent.grown(self.kernel_size - 3)
+        s = self.grid(x, around)
+        q = self.query(x, extent)
+        r = self.key(s, around)
+        v = self.value(s, around)
+        out = patch_attention(
+            q,
+            r,
+            v,
             self.kernel_size,
             size=extent.size,
             form=self.compute.attention,
             precision=self.compute.precision,
             score_bytes=self.compute.score_bytes,
         )
-        return x + RES_SCALE * (extent.mask(attended).astype(x.dtype) + RES_SCALE * x)
+        y = out.astype(x.dtype) + RES_SCALE * x
+        return x + RES_SCALE * y
 
 
 class MSNLAB(nnx.Module):
-    """Multi-scale non-local attention block: branches k = 3, 5, 7, fused and gated (SPEC.md §1).
+    """Multi-scale non-local attention block: branches k = 3, 5, 7 (SPEC.md §1).
 
     Args:
         n_feats: channels C.
@@ -178,13 +157,14 @@ class MSNLAB(nnx.Module):
 
     def __init__(self, n_feats: int, *, compute: Compute, rngs: nnx.Rngs):
         self.branches = nnx.List([NonLocalBranch(n_feats, k, compute=compute, rngs=rngs) for k in KERNEL_SIZES])
-        self.fusion = conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
+        self.fusion = Conv(3 * n_feats, n_feats, 1, compute=compute, rngs=rngs)
         self.channel_attention = ChannelAttention(n_feats, contrast=False, compute=compute, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
-        """Return `x + CA(fusion of the branches)`, the shape of `x`."""
-        branches = _concat([branch(x, extent) for branch in self.branches])
-        return x + self.channel_attention(extent.mask(self.fusion(branches)), extent)
+        """Return the block's output, the shape of `x`."""
+        b3, b5, b7 = (branch(x, extent) for branch in self.branches)
+        o = self.fusion(concat([b3, b5, b7]), extent)
+        return x + self.channel_attention(o, extent)
 
 
 class MSNLAN(nnx.Module):
@@ -198,18 +178,20 @@ class MSNLAN(nnx.Module):
 
     def __init__(self, config: MSNLANConfig, compute: Compute = EXACT, *, rngs: nnx.Rngs):
         c, half = config.n_feats, config.n_groups // 2
-        layer = functools.partial(conv, compute=compute, rngs=rngs)
+        conv = functools.partial(Conv, compute=compute, rngs=rngs)
         group = functools.partial(ResidualGroup, c, config.n_blocks, compute=compute, rngs=rngs)
         self.config, self.compute = config, compute
-        self.head = layer(3, c, 3)
+        self.head = conv(3, c, 3)
         self.groups_before = nnx.List([group() for _ in range(half)])
-        self.fusion_before = layer(c * half, c, 1)
+        self.fusion_before = conv(c * half, c, 1)
         self.attention = MSNLAB(c, compute=compute, rngs=rngs)
         self.groups_after = nnx.List([group() for _ in range(half)])
-        self.fusions_after = nnx.List([layer(2 * c, c, 1) for _ in range(half - 1)])
-        self.body_conv = layer(c, c, 3)
-        self.upsampler = nnx.List([layer(c, c * r * r, 3) for r in shuffle_factors(config.scale)])
-        self.tail = layer(c, 3, 3)
+        self.fusions_after = nnx.List([conv(2 * c, c, 1) for _ in range(half - 1)])
+        self.body_conv = conv(c, c, 3)
+        self.upsampler = nnx.List(
+            [UpsamplingConv(c, r, compute=compute, rngs=rngs) for r in shuffle_factors(config.scale)]
+        )
+        self.tail = conv(c, 3, 3)
 
     @property
     def scale(self) -> int:
@@ -235,21 +217,20 @@ class MSNLAN(nnx.Module):
         if jnp.ndim(x) != 4 or jnp.shape(x)[-1] != 3:
             raise InputError(f"x: found shape {jnp.shape(x)}, expected [B,H,W,3]")
         extent = Extent(size)
-        head = extent.mask(self.head(extent.mask(jnp.asarray(x, jnp.float32) - RGB_MEAN)))
-        features, outputs = head, []
+        h = f = self.head(subtract_mean(x, extent), extent)
+        outputs = []
         for group in self.groups_before:
-            features = group(features, extent)
-            outputs.append(features)
-        attended = self.attention(extent.mask(self.fusion_before(_concat(outputs))), extent)
-        features = self.groups_after[0](attended, extent)
+            f = group(f, extent)
+            outputs.append(f)
+        m = self.attention(self.fusion_before(concat(outputs), extent), extent)
+        f = self.groups_after[0](m, extent)
         for fusion, group in zip(self.fusions_after, list(self.groups_after)[1:], strict=True):
-            features = group(extent.mask(fusion(_concat([features, attended]))), extent)
-        features = extent.mask(self.body_conv(features)) + head
-        factor = 1
-        for layer, shuffle in zip(self.upsampler, shuffle_factors(self.scale), strict=True):
-            factor *= shuffle
-            features = extent.mask(pixel_shuffle(layer(features), shuffle), factor=factor)
-        return self.tail(features).astype(jnp.float32) + RGB_MEAN
+            f = group(fusion(concat([f, m]), extent), extent)
+        f = self.body_conv(f, extent) + h
+        for upsample in self.upsampler:
+            extent = extent.finer(upsample.factor)
+            f = upsample(f, extent)
+        return add_mean(self.tail(f))
 
 
 def shuffle_factors(scale: int) -> tuple[int, ...]:
@@ -262,4 +243,4 @@ def count_parameters(model: nnx.Module) -> int:
 
     The mean shifts are constants here; the released model stores them as two 1×1 convolutions (SPEC.md §3).
     """
-    return sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param))) + 24
+    return sum(int(p.size) for p in jax.tree.leaves(nnx.state(model, nnx.Param))) + 24

@@ -38,28 +38,29 @@ def abstract_model(config: MSNLANConfig, compute: Compute = EXACT) -> MSNLAN:
 @functools.cache
 def abstract_parameters(
     config: MSNLANConfig, compute: Compute = EXACT
-) -> tuple[nnx.GraphDef, dict[str, jax.ShapeDtypeStruct]]:
+) -> tuple[nnx.GraphDef[Any], dict[str, jax.ShapeDtypeStruct]]:
     """Return a network's graph, and path → shape and dtype of every parameter."""
     return split(abstract_model(config, compute))
 
 
-def split(model: nnx.Module) -> tuple[nnx.GraphDef, Parameters]:
+def split(model: nnx.Module) -> tuple[nnx.GraphDef[Any], Parameters]:
     """Return a network's static graph and its parameters."""
     graph, state = nnx.split(model)
     return graph, {".".join(map(str, path)): variable.get_value() for path, variable in nnx.to_flat_state(state)}
 
 
-def merge(graph: nnx.GraphDef, parameters: Parameters) -> nnx.Module:
+def merge(graph: nnx.GraphDef[Any], parameters: Parameters) -> nnx.Module:
     """Return the network of a graph and parameters, the inverse of `split`; works under `jax.jit`."""
     flat = [(_path(name), nnx.Param(value)) for name, value in parameters.items()]
-    return nnx.merge(graph, nnx.from_flat_state(flat))
+    module: nnx.Module = nnx.merge(graph, nnx.from_flat_state(flat))
+    return module
 
 
 def to_model(config: MSNLANConfig, parameters: Parameters, compute: Compute = EXACT) -> MSNLAN:
     """Return the network with these parameters, in eval mode; `parameters` has every path, in the right shapes."""
     graph, _ = abstract_parameters(config, compute)
     model = cast(MSNLAN, merge(graph, {path: jnp.asarray(value) for path, value in parameters.items()}))
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     return model
 
 

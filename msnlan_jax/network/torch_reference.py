@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msnlan_jax.network.attention import NORM_FLOOR, TEMPERATURE
-from msnlan_jax.network.model import KERNEL_SIZES, RES_SCALE, RGB_MEAN, MSNLANConfig, shuffle_factors
+from msnlan_jax.network.layers import RGB_MEAN
+from msnlan_jax.network.model import KERNEL_SIZES, RES_SCALE, MSNLANConfig, shuffle_factors
 
 
 def _conv(features_in: int, features_out: int, kernel: int) -> nn.Conv2d:
@@ -43,7 +44,8 @@ class ContrastChannelAttention(nn.Module):
         statistic = x.mean((2, 3), keepdim=True)
         if self.contrast:
             statistic = (x - statistic).square().mean((2, 3), keepdim=True).sqrt() + statistic
-        return x * self.conv_du(statistic)
+        y: Tensor = x * self.conv_du(statistic)
+        return y
 
 
 class RMAB(nn.Module):
@@ -62,7 +64,8 @@ class RMAB(nn.Module):
         x1 = self.branch1(x)
         x2 = self.branch2(x1)
         x3 = self.branch3(x2)
-        return x + self.CCA(self.fusion(torch.cat([x1, x2, x3], 1)))
+        y: Tensor = x + self.CCA(self.fusion(torch.cat([x1, x2, x3], 1)))
+        return y
 
 
 class ResidualGroup(nn.Module):
@@ -74,7 +77,8 @@ class ResidualGroup(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B,C,H,W]` to the same shape."""
-        return x + self.body(x)
+        y: Tensor = x + self.body(x)
+        return y
 
 
 class PatchAttention(nn.Module):
@@ -123,7 +127,8 @@ class NonLocalBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B,C,H,W]` to the same shape."""
-        return x + RES_SCALE * self.stoL(x, self.down_sample(x))
+        y: Tensor = x + RES_SCALE * self.stoL(x, self.down_sample(x))
+        return y
 
 
 class MSNLAB(nn.Module):
@@ -137,7 +142,8 @@ class MSNLAB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B,C,H,W]` to the same shape."""
-        return x + self.CA(self.fusion(torch.cat([self.atten1(x), self.atten2(x), self.atten3(x)], 1)))
+        y: Tensor = x + self.CA(self.fusion(torch.cat([self.atten1(x), self.atten2(x), self.atten3(x)], 1)))
+        return y
 
 
 class MSNLAN(nn.Module):
@@ -178,4 +184,5 @@ class MSNLAN(nn.Module):
         features = self.body[self.n_before + 1](attended)
         for fusion, group in zip(self.fusion_list, self.body[self.n_before + 2 : -1], strict=True):
             features = group(fusion(torch.cat([features, attended], 1)))
-        return self.add_mean(self.tail(self.body[-1](features) + head))
+        y: Tensor = self.add_mean(self.tail(self.body[-1](features) + head))
+        return y

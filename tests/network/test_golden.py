@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from msnlan_jax.network.model import RGB_MEAN, MSNLANConfig
+from msnlan_jax.network.layers import RGB_MEAN
+from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.network.parameters import abstract_parameters, merge
 from msnlan_jax.weights.torch_keys import from_torch, to_torch
 from tests.helpers import FORWARD, GRADIENT, PARTS, Run, assert_same_run, forward, nhwc, relative_l2, run, torch_network

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from msnlan_jax.network.compute import EXACT
-from msnlan_jax.network.layers import conv, pixel_shuffle
+from msnlan_jax.network.layers import Conv, pixel_shuffle
 from msnlan_jax.network.model import MSNLANConfig
 from tests.helpers import (
     PARTS,
@@ -32,7 +32,7 @@ def test_pixel_shuffle_is_pytorchs(factor):
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_conv_is_initialised_as_in_pytorch(kernel):
-    layer = conv(16, 200, kernel, compute=EXACT, rngs=nnx.Rngs(0))
+    layer = Conv(16, 200, kernel, compute=EXACT, rngs=nnx.Rngs(0))
     bound = 1 / math.sqrt(16 * kernel**2)
     for values in (layer.kernel[...], layer.bias[...]):
         sorted_values = np.sort(values, axis=None)
@@ -45,7 +45,7 @@ def test_conv_is_initialised_as_in_pytorch(kernel):
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_conv_keeps_the_size(kernel):
-    layer = conv(2, 3, kernel, compute=EXACT, rngs=nnx.Rngs(0))
+    layer = Conv(2, 3, kernel, compute=EXACT, rngs=nnx.Rngs(0))
     assert layer(jnp.zeros((1, 5, 4, 2))).shape == (1, 5, 4, 3)
 
 

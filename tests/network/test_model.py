@@ -11,7 +11,8 @@ from flax import nnx
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import parameters as params
 from msnlan_jax.network.compute import Compute
-from msnlan_jax.network.model import KERNEL_SIZES, MSNLAN, RES_SCALE, RGB_MEAN, MSNLANConfig, count_parameters
+from msnlan_jax.network.layers import RGB_MEAN
+from msnlan_jax.network.model import KERNEL_SIZES, MSNLAN, RES_SCALE, MSNLANConfig, count_parameters
 from tests.helpers import (
     FORWARD,
     PARTS,

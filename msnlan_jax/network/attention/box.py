@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from msnlan_jax.network.attention.filters import Matrix, filter_columns, filter_rows, unfused
@@ -56,7 +57,7 @@ def _forward(operands: Operands, kernel_size: int, precision: str) -> tuple[Arra
 
 
 def _backward(
-    kernel_size: int, precision: str, residuals: tuple[Operands, _Kept | None], cotangent: Array
+    kernel_size: int, precision: str, residuals: tuple[Operands, _Kept | None], cotangent: ArrayLike
 ) -> tuple[Operands]:
     # Gradients are traced when the caller's precision is no longer in force.
     with jax.default_matmul_precision(precision):

@@ -14,11 +14,12 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.network.attention import box, hybrid, streamed, unfold
-from msnlan_jax.network.attention.operands import Operands, make_operands
+from msnlan_jax.network.attention.operands import Operands, inside, make_operands
 
 FORMS = ("auto", "unfold", "box", "hybrid", "streamed")
 # Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many
@@ -59,7 +60,7 @@ def patch_attention(
             holds; None for SCORE_BYTES.
 
     Returns:
-        float32, one vector per query position.
+        float32, one vector per query position, zero beyond the true part.
 
     Raises:
         InputError: on an even kernel size or an unknown form.
@@ -79,7 +80,8 @@ def patch_attention(
     }
     if form not in forms:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
-    return forms[form](make_operands(query, key, value, kernel_size, size), kernel_size, precision)
+    output = forms[form](make_operands(query, key, value, kernel_size, size), kernel_size, precision)
+    return output if size is None else jnp.where(inside(query.shape, size)[..., None], output, 0.0)
 
 
 def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None) -> str:
