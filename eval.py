@@ -30,14 +30,16 @@ def parse_flags() -> argparse.Namespace:
     scores.add_argument("--rounding", choices=scoring.ROUNDINGS, default="uint8", help="of SR (%(default)s)")
     scores.add_argument("--lpips", action="store_true", help="the perceptual distance too; needs pip install lpips")
     others = parser.add_argument_group("other methods")
-    others.add_argument("--sr_dir", help="score the pictures in this folder instead of running a network")
+    others.add_argument("--sr_dir", help="score the pictures in this folder, run no network; needs --scale")
     others.add_argument("--hr_dir", help="the true pictures for --sr_dir")
     others.add_argument("--name", help="what the report calls the method of --sr_dir; by default as that folder")
-    others.add_argument("--compare", action="append", default=[], metavar="NAME=RESULTS.JSON", help="show beside ours")
+    others.add_argument(
+        "--compare", action="append", default=[], metavar="NAME=RESULTS.JSON", help="beside ours; repeatable"
+    )
     page = parser.add_argument_group("the report")
     page.add_argument("--pictures", type=int, default=8, help="how many to show, the most telling ones (%(default)s)")
     page.add_argument(
-        "--crop", action="append", default=[], metavar="[NAME:]X,Y,SIZE", help="part to enlarge, HR pixels"
+        "--crop", action="append", default=[], metavar="[NAME:]X,Y,SIZE", help="part to enlarge, HR pixels; repeatable"
     )
     flags = parser.parse_args()
     for given, needed in (("sr_dir", "hr_dir"), ("hr_dir", "sr_dir"), ("sr_dir", "scale"), ("name", "sr_dir")):
