@@ -38,7 +38,8 @@ def export(model: nnx.Module, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
     _, values = parameters.split(model)
 
     def run(x: jax.Array) -> jax.Array:
-        return parameters.merge(graph, values)(x)  # type: ignore[operator]
+        result: jax.Array = parameters.merge(graph, values)(x)
+        return result
 
     # With sides above the reach of the largest patch, its shifts are as long whatever the size.
     limits = ["b >= 1", *(f"{side} >= {MIN_SIDE}" for side in "hw")]

@@ -175,8 +175,8 @@ class Embedding(nnx.Module):
         self.prelu = nnx.PReLU(0.25)
 
     def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h_out w_out c_out"]:
-        """Embed every position; zero beyond the output's `extent`, as PReLU is 0 at 0."""
-        return self.prelu(self.conv(x, extent))
+        """Embed every position; zero beyond the output's `extent`."""
+        return extent.mask(self.prelu(self.conv(x)))
 
 
 def population_std(
