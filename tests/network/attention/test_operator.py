@@ -146,6 +146,8 @@ def test_padding_changes_nothing(monkeypatch, form, k):
 
     found = padded(*zeroed)
     for n, (h, w) in enumerate(sizes):
+        assert not found[0][n, h:].any()
+        assert not found[0][n, :, w:].any()
         alone = [x[n : n + 1, : end[n][0], : end[n][1]] for x, end in zip(zeroed, ends, strict=True)]
         expected, vjp = jax.jit(partial(jax.vjp, partial(operator.patch_attention, kernel_size=k, form="box")))(*alone)
         cut = [found[0][n : n + 1, :h, :w]]
