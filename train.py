@@ -8,10 +8,9 @@ from etils import epath
 
 from data import sources
 from data.loaders import make_loader
-from msnlan_jax import training
+from msnlan_jax import scoring, training
 from msnlan_jax.errors import InputError
 from msnlan_jax.runtime import command, config_flags, distributed, files
-from msnlan_jax.scoring import evaluation
 from msnlan_jax.weights import claim_workdir, read_start
 
 FIELDS = Path(__file__).parent / "configs" / "base.py"
@@ -24,7 +23,7 @@ def main() -> None:
     experiment = training.read_experiment(flags.config, jax.device_count())
     validation_sets = sources.validation_sets(experiment)
     for pairs in validation_sets.values():
-        evaluation.check_pairs(pairs, experiment.scale)
+        scoring.check_pairs(pairs, experiment.scale)
     loader = make_loader(experiment, jax.process_index(), jax.process_count())
     for change in distributed.on_first(lambda: prepare_workdir(flags, experiment)) or []:
         print(f"changed since the run began: {change}")

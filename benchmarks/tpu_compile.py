@@ -34,12 +34,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from benchmarks import hlo, measure
 from benchmarks.loader import Cut
 from msnlan_jax.errors import InputError
-from msnlan_jax.network import model, parameters
+from msnlan_jax.network import MSNLAB, ResidualGroup, parameters
 from msnlan_jax.network.attention import patch_attention
 from msnlan_jax.runtime import command, config_flags
 from msnlan_jax.training import Experiment, init_state, make_step, read_experiment
 
-SCOPES = {"attention": model.MSNLAB, "residual groups": model.ResidualGroup}
+SCOPES = {"attention": MSNLAB, "residual groups": ResidualGroup}
 NETWORK = "head, tail and joins"
 OPTIMISER = "optimiser and gradients' sum"
 

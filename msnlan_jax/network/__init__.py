@@ -15,9 +15,11 @@ from msnlan_jax.network.compute import (
 from msnlan_jax.network.layers import RGB_MEAN
 from msnlan_jax.network.model import (
     KERNEL_SIZES,
+    MSNLAB,
     MSNLAN,
     MSNLANConfig,
     NonLocalBranch,
+    ResidualGroup,
     count_parameters,
     shuffle_factors,
 )
@@ -33,12 +35,14 @@ __all__ = [
     "DTYPES",
     "EXACT",
     "KERNEL_SIZES",
+    "MSNLAB",
     "MSNLAN",
     "RGB_MEAN",
     "Compute",
     "MSNLANConfig",
     "NonLocalBranch",
     "Parameters",
+    "ResidualGroup",
     "abstract_model",
     "abstract_parameters",
     "check_arrays",
