@@ -34,7 +34,11 @@ def parse_flags() -> argparse.Namespace:
     others.add_argument("--hr_dir", help="the true pictures for --sr_dir")
     others.add_argument("--name", help="what the report calls the method of --sr_dir; by default as that folder")
     others.add_argument(
-        "--compare", action="append", default=[], metavar="NAME=RESULTS.JSON", help="beside ours; repeatable"
+        "--compare",
+        action="append",
+        default=[],
+        metavar="NAME=RESULTS.JSON",
+        help="or the folder that it is in: shown beside ours; repeatable",
     )
     page = parser.add_argument_group("the report")
     page.add_argument("--pictures", type=int, default=8, help="how many to show, the most telling ones (%(default)s)")
@@ -91,7 +95,8 @@ def score_network(flags: argparse.Namespace) -> Task:
     model = load_model(weights, scale=flags.scale)
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
     datasets = folders.find_datasets(flags.data_dir, names, model.scale) if flags.data_dir else photos.find_sets(names)
-    method = "bicubic" if weights == "bicubic" else "MSNLAN"
+    own = f"MSNLAN {weights}" if weights in bundled.NAMES else "MSNLAN"  # not to be taken for the published network
+    method = "bicubic" if weights == "bicubic" else own
     protocol = read_protocol(flags, model.scale)
     of_all = {pair.name for pairs in datasets.values() for pair in pairs}
     extras = read_extras(flags, model.scale, method, of_all, model.config if isinstance(model, MSNLAN) else None)

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Return the full-size ×4 network, trained as released (SPEC.md §4)."""
+    """Return the full-size ×4 network, trained as released (docs/SPEC.md §4)."""
     config = ConfigDict()
     config.scale = 4  # up-scaling factor: 2, 3 or 4
     config.seed = 0  # of the initialisation and of every crop and flip

@@ -43,8 +43,10 @@ def convert(
 def _parse_flags() -> argparse.Namespace:
     """Read the command line."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--input", help=".pt, .pth or .safetensors file, or a training workdir")
-    parser.add_argument("--output", help="file to write: .safetensors, or .pt with --to_torch")
+    parser.add_argument("--input", help=".pt, .pth or .safetensors file, training workdir, or name of bundled weights")
+    parser.add_argument(
+        "--output", help="file to write, in place of one that is there: .safetensors, or .pt with --to_torch"
+    )
     parser.add_argument("--to_torch", action="store_true", help="write a PyTorch state_dict with the released keys")
     parser.add_argument("--dtype", choices=DTYPES, help="of what is stored; as it is by default, bit for bit")
     parser.add_argument("--verify", action="store_true", help="run --input here and in PyTorch, and compare")

@@ -88,8 +88,10 @@ def inspect(source: epath.PathLike) -> list[str]:
     path = loading.locate(source)
     if not path.exists():
         raise FileNotFoundError(f"{source}: no such file or workdir, expected a checkpoint")
-    if path.is_dir():
+    if path.is_dir() and (path / "config.json").exists():
         return _inspect_workdir(path)
+    if path.is_dir():
+        raise InputError(f"{path}: found no config.json, expected a training workdir, or a checkpoint file")
     data = files.read_bytes(path, "checkpoint")
     if path.suffix in torch_files.SUFFIXES and not is_safetensors(data):
         kind, entries, notes = _read_torch(path, data)
@@ -197,7 +199,7 @@ def _few(lines: list[str]) -> list[str]:
 
 def _sizes(config: MSNLANConfig) -> str:
     count = count_parameters(parameters.abstract_model(config))
-    return f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}, {count:,} parameters"
+    return f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}, {count:,} parameters (24 of them the fixed mean colours)"
 
 
 def built_in_picture() -> RGBPicture:

@@ -162,8 +162,8 @@ def test_a_data_set_may_be_given_by_its_own_name(root):
 
 def test_pictures_beside_data_sets_are_not_taken_for_all_there_is(root):
     save(root, "preview.png")
-    expected = f"the data sets Set14, Set5, mine, expected --datasets to name some of those, or {root.name} for the"
-    with pytest.raises(InputError, match=f": found pictures and {expected} pictures$"):
+    expected = f"in folders Set14, Set5, mine, expected --datasets to name some of these, or --datasets={root.name} for"
+    with pytest.raises(InputError, match=f": found pictures beside the data sets {expected} the pictures$"):
         find_datasets(root, [], 4)
     assert list(find_datasets(root, ["Set5"], 4)) == ["Set5"]
     assert [pair.name for pair in find_datasets(root, [root.name], 4)[root.name]] == ["preview"]

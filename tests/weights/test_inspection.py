@@ -65,6 +65,13 @@ def test_a_file_cut_short_still_says_what_it_was_to_hold(tmp_path):
     assert any(line.startswith("not usable as it is: not a readable safetensors file") for line in lines)
 
 
+def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r": found no config\.json, expected a training workdir, or a checkpoint file$"
+    ):
+        inspection.inspect(tmp_path)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_pytorch_files(tmp_path, state, legacy):
     content = {f"module.{key}": value for key, value in tensors(state).items()}
