@@ -108,8 +108,8 @@ def find_datasets(root: epath.PathLike, names: Sequence[str], scale: int) -> dic
         beside = [name for name in present if not _OF_PAIRS.search(name)]
         if beside and not names and not _has_layout(root):
             raise InputError(
-                f"{root}: found pictures beside the data sets in folders {', '.join(beside)}, expected --datasets to name "
-                f"some of these, or --datasets={own_name} for the pictures"
+                f"{root}: found pictures beside the data sets in folders {', '.join(beside)}, expected --datasets to "
+                f"name some of these, or --datasets={own_name} for the pictures"
             )
         return {own_name: find_pairs(root, scale)}
     if not present:

@@ -199,7 +199,8 @@ def _few(lines: list[str]) -> list[str]:
 
 def _sizes(config: MSNLANConfig) -> str:
     count = count_parameters(parameters.abstract_model(config))
-    return f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}, {count:,} parameters (24 of them the fixed mean colours)"
+    sizes = f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}"
+    return f"{sizes}, {count:,} parameters (24 of them the fixed mean colours)"
 
 
 def built_in_picture() -> RGBPicture:
