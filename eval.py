@@ -59,7 +59,7 @@ def parse_flags() -> argparse.Namespace:
         if (value := getattr(flags, name)) is not None and value < least:
             kind = "a positive number" if least else "0 or more"
             parser.error(f"--{name}: found {value}, expected {kind}")
-    inference.read_flags(flags)
+    flags.options = inference.read_flags(flags)
     return flags
 
 
@@ -101,9 +101,8 @@ def score_network(flags: argparse.Namespace) -> Task:
     of_all = {pair.name for pairs in datasets.values() for pair in pairs}
     extras = read_extras(flags, model.scale, method, of_all, model.config if isinstance(model, MSNLAN) else None)
     extras.check({name: scoring.check_pairs(pairs, model.scale, flags.border) for name, pairs in datasets.items()})
-    options = inference.read_flags(flags)
-    pictures = scoring.score_network(model, datasets, protocol, options.with_limit(), show_progress=True)
-    stated = report.StatedProtocol.of(protocol, **options.to_json())
+    pictures = scoring.score_network(model, datasets, protocol, flags.options.with_limit(), show_progress=True)
+    stated = report.StatedProtocol.of(protocol, **flags.options.to_json())
     start = report.Results(model.scale, weights, stated, method=method, has_images=flags.save_images)
     return pictures if method == "bicubic" else scoring.beside_bicubic(pictures, protocol), start, extras
 

@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from flax import nnx
-
 from benchmarks import measure
 from data import folders
 from msnlan_jax import inference, scoring
@@ -51,7 +49,7 @@ class OwnSizes(inference.Programs):
     """Runs every picture in an array of its own size."""
 
     def array_size(
-        self, graph: nnx.GraphDef, n: int, h: int, w: int, ready: Sequence[tuple[int, int]] = ()
+        self, made: list[tuple[int, int]], h: int, w: int, ready: Sequence[tuple[int, int]] = ()
     ) -> tuple[int, int]:
         """Return the picture's size."""
         return h, w

@@ -1,7 +1,7 @@
 """A network on a picture: whole, by the released chop, or in tiles, within the memory and the time there are.
 
-`Options` say how pictures are to be run, `plan_picture` how one of them will be, and `Programs` keep the sizes that
-they share.
+`Options` say how pictures are to be run, `plan_picture` how one of them will be, and `Programs` keep what is compiled
+for them and shared.
 """
 
 from msnlan_jax.inference.options import (
@@ -16,13 +16,17 @@ from msnlan_jax.inference.planning import (
     Plan,
     check_resizing,
     plan_picture,
+    scale_of,
 )
 from msnlan_jax.inference.programs import (
     Programs,
 )
 from msnlan_jax.inference.upscaling import (
+    log_notes,
     predict,
+    predict_as_planned,
     upscale,
+    upscale_as_planned,
     upscale_in_parts,
 )
 
@@ -35,9 +39,13 @@ __all__ = [
     "Programs",
     "add_flags",
     "check_resizing",
+    "log_notes",
     "plan_picture",
     "predict",
+    "predict_as_planned",
     "read_flags",
+    "scale_of",
     "upscale",
+    "upscale_as_planned",
     "upscale_in_parts",
 ]

@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 import jax
 from flax import nnx
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference.options import Options
-from msnlan_jax.inference.programs import ArraySize, Programs, programs_of
+from msnlan_jax.inference.programs import ArraySize, Programs
 from msnlan_jax.inference.tiling import CHOP_ARRAYS, TILE_BATCH, chop_levels, count_chop, count_tiles
 from msnlan_jax.network import KERNEL_SIZES, MSNLAN, MSNLANConfig, multiply_adds
 from msnlan_jax.network.attention import limit_scores, smallest_block, split_rows, working_bytes
@@ -74,6 +75,16 @@ class Plan:
         return f"{max(1, round(self.seconds))} s"
 
 
+class _Scaled(Protocol):
+    @property
+    def scale(self) -> int: ...
+
+
+def scale_of(model: nnx.Module) -> int:
+    """Return how many times as high and wide a network makes a picture: what its attribute `scale` says."""
+    return cast(_Scaled, model).scale
+
+
 def plan_picture(
     model: nnx.Module,
     shape: tuple[int, ...],
@@ -90,14 +101,14 @@ def plan_picture(
         model: the network.
         shape: of the picture: LR height, LR width, and what else there may be.
         options: how it is to be run.
-        programs: those that it will be run by; the network's own by default.
+        programs: those that it will be run by, so that larger arrays which it would share are counted.
         float_result: whether all of the result is held in float32, as by `predict`.
 
     Raises:
         InputError: when not even tiles would fit.
     """
     (h, w), limit = shape[:2], limit_bytes(options.memory_limit)
-    programs = programs_of(model) if programs is None else programs
+    programs = programs or Programs()
     draft = functools.partial(_draft, model, h, w, options, limit, programs, float_result or options.self_ensemble)
     if isinstance(model, MSNLAN) and options.mode in ("auto", "whole"):
         plan, needed = _whole_or_tiles(draft, h, w, options, limit)
@@ -143,7 +154,7 @@ def _draft(
     mode: str,
 ) -> tuple[Plan, float]:
     """Return how a picture is run by one mode, and the bytes needed; these are above the limit if it does not fit."""
-    options, scale = dataclasses.replace(options, mode=mode), model.scale  # type: ignore[attr-defined]
+    options, scale = dataclasses.replace(options, mode=mode), scale_of(model)
     # The self-ensemble also runs the picture turned, four times each way.
     turns = ((h, w), (w, h)) if options.self_ensemble else ((h, w),)
     tile, parts, blended = (h, w), 1, 0

@@ -1,11 +1,11 @@
 """Compiled programs for pictures: a few, shared by pictures of similar sizes."""
 
+import dataclasses
 import functools
 import itertools
 import math
 import time
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -23,32 +23,53 @@ _REUSE_READY, _REUSE = 2.0, 1.35
 Batch = Float[np.ndarray, "_b _h _w 3"]
 Forward = Callable[[Batch], Batch]
 ArraySize = tuple[int, int]
+Program = Callable[..., Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """What one network's pictures have taken so far. One that computes in another way, as to save memory, is another.
+
+    Attributes:
+        graph: the network's, without its parameters.
+        is_padded: whether it can leave padding out, as an MSNLAN can; pictures of others run in their own sizes.
+        made: array sizes by batch size.
+        compiled: the program for each shape of a batch, padding included.
+    """
+
+    graph: nnx.GraphDef[Any]
+    is_padded: bool
+    made: dict[int, list[ArraySize]] = dataclasses.field(default_factory=dict)
+    compiled: dict[tuple[int, ...], Program] = dataclasses.field(default_factory=dict)
 
 
 class Programs:
-    """The array sizes in which pictures have been run so far, so that the next ones run in these too.
+    """The programs by which pictures have been run so far, so that the next ones are run by these too.
 
     JAX compiles a program for every network and every size of its input, which takes seconds to minutes. So pictures
     are padded to one of a few sizes, without changing the result beyond rounding: one that was used before, if it is
-    not much too large, else the next of `bucket`. Who runs many pictures makes one object and passes it on; without it,
-    every network has its own (`programs_of`).
+    not much too large, else the next of `bucket`. Who runs many pictures makes one object and passes it on. Without it
+    a picture's size alone decides, and JAX itself finds what was compiled for an equal network and size.
     """
 
     def __init__(self) -> None:
-        # By network and batch size. A network that computes in another way, as to save memory, counts as another.
-        self._made: dict[tuple[nnx.GraphDef[Any], int], list[ArraySize]] = {}
-        self._used: set[tuple[nnx.GraphDef[Any], tuple[int, ...]]] = set()
-        self._seconds: dict[tuple[nnx.GraphDef[Any], tuple[int, ...]], float] = {}
+        self._networks: dict[Hashable, _Network] = {}
+        self._compile_seconds = 0.0
 
     @property
     def compile_seconds(self) -> float:
         """How long compiling has taken so far, or reading programs from JAX's cache on disk."""
-        return sum(self._seconds.values())
+        return self._compile_seconds
 
     @property
     def count(self) -> int:
         """How many programs these pictures took, those of other networks than MSNLANs left out."""
-        return len(self._used)
+        return sum(len(network.compiled) for network in self._networks.values() if network.is_padded)
+
+    def forget_sizes(self) -> None:
+        """Let the next pictures be padded as if they were the first; what is compiled is kept."""
+        for network in self._networks.values():
+            network.made.clear()
 
     def forward(self, model: nnx.Module, ready: Sequence[ArraySize] = ()) -> Forward:
         """Return a model as a compiled function of NumPy batches; equal models and sizes share a program.
@@ -58,32 +79,43 @@ class Programs:
             ready: array sizes to take before others, smallest first.
         """
         graph, values = parameters.split(model)
+        # Looked up once and not for every batch: hashing the graph of the published network takes 50 ms. A program is
+        # compiled for parameters of these types, in the place where they are.
+        types = tuple((name, jax.typeof(value), getattr(value, "sharding", None)) for name, value in values.items())
+        network = self._networks.setdefault((graph, types), _Network(graph, isinstance(model, MSNLAN)))
 
         def forward(batch: Batch) -> Batch:
             if not isinstance(model, MSNLAN):
-                return self._run(graph, values, batch)
+                return self._call_compiled(network, values, batch)
             n, h, w = batch.shape[:3]
-            array_h, array_w = self.array_size(graph, n, h, w, ready)
+            array_h, array_w = self.array_size(network.made.setdefault(n, []), h, w, ready)
             padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
-            self._used.add((graph, padded.shape))
             sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
-            return self._run(graph, values, padded, sizes)[:, : h * model.scale, : w * model.scale]
+            return self._call_compiled(network, values, padded, sizes)[:, : h * model.scale, : w * model.scale]
 
         return forward
 
-    def _run(self, graph: nnx.GraphDef[Any], values: parameters.Parameters, *arguments: np.ndarray) -> np.ndarray:
-        """Run a program, compiled apart the first time, so that it is known how long each of the two takes."""
-        run, key, began = _compiled(), (graph, arguments[0].shape), time.perf_counter()
-        if key not in self._seconds:
-            run.lower(graph, values, *arguments).compile()
-            self._seconds[key] = time.perf_counter() - began
-        return np.asarray(run(graph, values, *arguments))
+    def _call_compiled(
+        self, network: _Network, values: parameters.Parameters, batch: Batch, *sizes: np.ndarray
+    ) -> Batch:
+        """Call the program for a batch of this shape, compiled apart the first time, so that it is known how long each
+        of the two takes."""
+        if (program := network.compiled.get(batch.shape)) is None:
+            began = time.perf_counter()
+            program = _jitted().lower(network.graph, values, batch, *sizes).compile()
+            self._compile_seconds += time.perf_counter() - began
+            network.compiled[batch.shape] = program
+        return np.asarray(program(values, batch, *sizes))
 
-    def array_size(
-        self, graph: nnx.GraphDef[Any], n: int, h: int, w: int, ready: Sequence[ArraySize] = ()
-    ) -> ArraySize:
-        """Return the size of the arrays in which a batch of n pictures of h×w pixels is run, and remember it."""
-        made = self._made.setdefault((graph, n), [])
+    def array_size(self, made: list[ArraySize], h: int, w: int, ready: Sequence[ArraySize] = ()) -> ArraySize:
+        """Return the size of the arrays in which a batch of pictures of h×w pixels is run, and remember it.
+
+        Args:
+            made: sizes made before, for this network and as many pictures; a new one is added.
+            h: height.
+            w: width.
+            ready: as in `forward`.
+        """
         own = bucket(h), bucket(w)
         if not (sizes := _fitting(ready, h, w, _REUSE_READY) or _fitting(made, h, w, _REUSE)):
             made.append(own)
@@ -94,17 +126,8 @@ class Programs:
         this is asked, so the sizes made for all count."""
         if sizes := _fitting(ready, h, w, _REUSE_READY):
             return min(sizes, key=math.prod)
-        made = _fitting(list(itertools.chain(*self._made.values())), h, w, _REUSE)
-        return max([*made, (bucket(h), bucket(w))], key=math.prod)
-
-
-# The programs of networks that are run without any being passed, each as long as its network lives.
-_OF_NETWORKS: weakref.WeakKeyDictionary[nnx.Module, Programs] = weakref.WeakKeyDictionary()
-
-
-def programs_of(model: nnx.Module) -> Programs:
-    """Return the programs that go with a network: what one picture leaves behind concerns no other network's."""
-    return _OF_NETWORKS.setdefault(model, Programs())
+        made = itertools.chain.from_iterable(sizes for it in self._networks.values() for sizes in it.made.values())
+        return max([*_fitting(list(made), h, w, _REUSE), (bucket(h), bucket(w))], key=math.prod)
 
 
 def bucket(size: int) -> int:
@@ -121,7 +144,7 @@ def _fitting(sizes: Sequence[ArraySize], h: int, w: int, reuse: float) -> list[A
 
 
 @functools.cache
-def _compiled() -> Any:
+def _jitted() -> Any:
     """Made at the first use, because it asks for the backend, which must not be chosen on import."""
     return jax.jit(_apply, static_argnums=0, compiler_options=compiler_options())
 

@@ -17,8 +17,8 @@ from flax import nnx
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import tiling
 from msnlan_jax.inference.options import TILE_OVERLAP, TILE_SIZE, Options
-from msnlan_jax.inference.planning import Plan, plan_picture
-from msnlan_jax.inference.programs import Programs, programs_of
+from msnlan_jax.inference.planning import Plan, plan_picture, scale_of
+from msnlan_jax.inference.programs import Programs
 from msnlan_jax.inference.tiling import CHOP_ARRAYS, Image, Part, Pixels
 from msnlan_jax.network import MSNLAN, parameters
 from msnlan_jax.pictures import Picture, imresize, to_rgb
@@ -55,7 +55,7 @@ def upscale(
         memory_limit: GB that may be taken, by estimate; None for most of what is free. A whole picture that cannot be
             run in so little is run in tiles.
         options: the five above as one value, in their place.
-        programs: array sizes to share with other pictures; by default with those that this network ran before.
+        programs: those to share with other pictures; by default only pictures of nearly equal sizes share one.
 
     Returns:
         uint8 0..255, s times as high and wide, the same kind of channels. Alpha is enlarged bicubically. What is not as
@@ -71,7 +71,12 @@ def upscale(
         raise InputError("options: found other keywords besides, expected either")
     image = _checked(image)
     plan = plan_picture(model, image.shape, options or single, programs=programs)
-    _warn(plan)
+    log_notes(plan)
+    return upscale_as_planned(model, image, plan, programs=programs)
+
+
+def upscale_as_planned(model: nnx.Module, image: Picture, plan: Plan, *, programs: Programs | None = None) -> Picture:
+    """Enlarge a picture as planned, all at once; arguments and errors as `upscale_in_parts`."""
     (result,) = collections.deque(upscale_in_parts(model, image, plan, programs=programs), maxlen=1)
     return result
 
@@ -93,7 +98,7 @@ def upscale_in_parts(
         InputError: as `upscale`.
     """
     image = _checked(image)
-    (h, w), scale = image.shape[:2], _scale(model)
+    (h, w), scale = image.shape[:2], scale_of(model)
     result = np.empty((h * scale, w * scale, *image.shape[2:]), np.uint8)
     channels = result.reshape(h * scale, w * scale, -1)
     if channels.shape[2] in (2, 4):
@@ -119,8 +124,13 @@ def predict(model: nnx.Module, lr: Image, options: Options | None = None, *, pro
         InputError: as `upscale`.
     """
     plan = plan_picture(model, lr.shape, options or Options(), programs=programs, float_result=True)
-    _warn(plan)
-    (h, w), scale = lr.shape[:2], _scale(model)
+    log_notes(plan)
+    return predict_as_planned(model, lr, plan, programs=programs)
+
+
+def predict_as_planned(model: nnx.Module, lr: Image, plan: Plan, *, programs: Programs | None = None) -> Image:
+    """Enlarge a picture as `predict` does, by a plan for a float result."""
+    (h, w), scale = lr.shape[:2], scale_of(model)
     result = np.empty((h * scale, w * scale, 3), np.float32)
     for part in _run_plan(model, lr, plan, programs):
         result[part.rows, part.columns] = part.pixels
@@ -129,8 +139,8 @@ def predict(model: nnx.Module, lr: Image, options: Options | None = None, *, pro
 
 def _run_plan(model: nnx.Module, lr: Pixels, plan: Plan, programs: Programs | None) -> Iterator[Part]:
     """Yield the parts of the output as they are finished, as many as planned."""
-    scale, options = _scale(model), plan.options
-    programs = programs_of(model) if programs is None else programs
+    scale, options = scale_of(model), plan.options
+    programs = programs or Programs()
     if isinstance(model, MSNLAN):
         model = _with_score_bytes(model, plan.score_bytes)
     forward = programs.forward(model, CHOP_ARRAYS.get(scale, ()) if plan.mode == "chop" else ())
@@ -184,7 +194,8 @@ def _checked(image: Picture) -> Picture:
     return image
 
 
-def _warn(plan: Plan) -> None:
+def log_notes(plan: Plan) -> None:
+    """Log what the user should know of a plan as warnings, each once."""
     for note in plan.notes:
         _warn_once(note)
 
@@ -200,7 +211,3 @@ def _with_score_bytes(model: MSNLAN, score_bytes: int | None) -> MSNLAN:
         return model
     compute = dataclasses.replace(model.compute, score_bytes=score_bytes)
     return parameters.to_model(model.config, parameters.split(model)[1], compute)
-
-
-def _scale(model: nnx.Module) -> int:
-    return model.scale  # type: ignore[attr-defined,no-any-return]

@@ -11,7 +11,14 @@ from flax import nnx
 from tqdm import tqdm
 
 from msnlan_jax.errors import naming
-from msnlan_jax.inference import Options, Programs, plan_picture, predict, upscale
+from msnlan_jax.inference import (
+    Options,
+    Programs,
+    log_notes,
+    plan_picture,
+    predict_as_planned,
+    upscale_as_planned,
+)
 from msnlan_jax.pictures import Bicubic, Pair, RGBPicture, imresize, read_pair
 from msnlan_jax.scoring.metrics import Scores, SRPicture
 from msnlan_jax.scoring.protocol import Protocol, check_size
@@ -71,6 +78,7 @@ def score_network(
     protocol: Protocol,
     options: Options,
     *,
+    programs: Programs | None = None,
     show_progress: bool = False,
 ) -> Iterator[ScoredPicture]:
     """Run a network on every data set and score what it makes.
@@ -80,6 +88,7 @@ def score_network(
         datasets: name → pairs.
         protocol: how to score.
         options: how to run the pictures.
+        programs: those to run them by; by default they share their own.
         show_progress: draw a bar for each data set.
 
     Yields:
@@ -88,7 +97,7 @@ def score_network(
     Raises:
         FileNotFoundError, InputError: as `evaluate`.
     """
-    make = functools.partial(_run, model, options, Programs(), protocol)
+    make = functools.partial(_reconstruct, model, options, programs or Programs(), protocol)
     for dataset, pairs in datasets.items():
         yield from _score(make, pairs, protocol, dataset, show_progress)
 
@@ -103,7 +112,7 @@ def beside_bicubic(pictures: Iterable[ScoredPicture], protocol: Protocol) -> Ite
 def score_bicubic(picture: ScoredPicture, protocol: Protocol) -> Reconstruction | None:
     """Return the baseline of one picture; see `beside_bicubic`."""
     if picture.lr is not None:
-        made = _run(Bicubic(protocol.scale), Options(), Programs(), protocol, picture.lr)
+        made = _reconstruct(Bicubic(protocol.scale), Options(), Programs(), protocol, picture.lr)
     elif all(side % protocol.scale == 0 for side in picture.hr.shape[:2]):
         began = time.perf_counter()
         image = imresize(imresize(picture.hr, 1 / protocol.scale), float(protocol.scale))
@@ -138,15 +147,19 @@ def _score(
             yield ScoredPicture(dataset, pair.name, hr, sr, lr, notes=made.notes, number=number, n_pictures=len(pairs))
 
 
-def _run(model: nnx.Module, options: Options, programs: Programs, protocol: Protocol, lr: RGBPicture) -> _Made:
+def _reconstruct(model: nnx.Module, options: Options, programs: Programs, protocol: Protocol, lr: RGBPicture) -> _Made:
     """Enlarge a picture as the protocol rounds it."""
     is_rounded = protocol.rounding == "uint8"
     plan = plan_picture(model, lr.shape, options, programs=programs, float_result=not is_rounded)
+    # What is not run as asked for is said with the picture, anything else in the log.
+    notes = plan.notes if plan.mode != options.mode else ()
+    if not notes:
+        log_notes(plan)
     began, compiled_before = time.perf_counter(), programs.compile_seconds
     image: SRPicture
     if is_rounded:
-        image = upscale(model, lr, options=plan.options, programs=programs)
+        image = upscale_as_planned(model, lr, plan, programs=programs)
     else:
-        image = np.clip(predict(model, lr.astype(np.float32), plan.options, programs=programs), 0, 255)
+        image = np.clip(predict_as_planned(model, lr.astype(np.float32), plan, programs=programs), 0, 255)
     seconds = time.perf_counter() - began - (programs.compile_seconds - compiled_before)
-    return _Made(image, seconds, plan.notes if plan.mode != options.mode else ())
+    return _Made(image, seconds, notes)

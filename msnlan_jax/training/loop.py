@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from msnlan_jax.errors import InputError
+from msnlan_jax.inference import Programs
 from msnlan_jax.network import MSNLAN, parameters
 from msnlan_jax.runtime import StopSignal
 from msnlan_jax.training.experiment import Experiment
@@ -72,7 +73,7 @@ class _Run:
     def __init__(self, experiment: Experiment, mesh: Mesh, checkpoints: Checkpoints, monitor: Monitor, state: State):
         self.experiment, self.mesh, self.state = experiment, mesh, state
         self.checkpoints, self.monitor = checkpoints, monitor
-        self.stop = StopSignal()
+        self.programs, self.stop = Programs(), StopSignal()
         self.step = int(jax.device_get(state["counters"]["step"]))
 
     def steps(self, start: int, step_function: Step, loader: Loader, sets: Sets, began: float) -> None:
@@ -117,7 +118,8 @@ class _Run:
         here = jax.tree.map(lambda value: value.addressable_data(0), trained_parameters(self.state))
         try:
             network = parameters.merge(graph, here)
-            found = validate(network, sets, experiment.scale, experiment.eval.inference, stop=self.stop)
+            mode = experiment.eval.inference
+            found = validate(network, sets, experiment.scale, mode, programs=self.programs, stop=self.stop)
         except BaseException:
             # All processes save together: with several, those in which nothing failed would never come to it.
             if jax.process_count() == 1:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from msnlan_jax.inference import Options
+from msnlan_jax.inference import Options, Programs
 from msnlan_jax.pictures import Pair, RGBPicture
 from msnlan_jax.report import side_by_side
 from msnlan_jax.runtime import StopSignal
@@ -18,7 +18,7 @@ Sets = Mapping[str, Sequence[Pair]]
 
 
 def validate(
-    network: nnx.Module, sets: Sets, scale: int, mode: str, *, stop: StopSignal
+    network: nnx.Module, sets: Sets, scale: int, mode: str, *, programs: Programs, stop: StopSignal
 ) -> tuple[dict[str, float], dict[str, RGBPicture]] | None:
     """Score a network on every set.
 
@@ -27,18 +27,21 @@ def validate(
         sets: name → pictures.
         scale: up-scaling factor.
         mode: of inference: whole, chop or tile.
+        programs: the run's, so that later validations find what earlier ones have compiled.
         stop: looked at after every picture.
 
     Returns:
         `psnr` (the first set's) and, for every set, `psnr/<set>` and `ssim/<set>`; and the side-by-side picture of
         the first of each set. None when it was given up, because the run was asked to stop.
     """
+    # A score is not to depend on validations before, as a run that goes on has had none.
+    programs.forget_sizes()
     # No limit: scores are to be the same whatever else is in memory.
     options, protocol = Options(mode, memory_limit=math.inf), Protocol(scale)
     shares = {name: pairs[jax.process_index() :: jax.process_count()] for name, pairs in sets.items()}
     scores: dict[str, list[Scores]] = {name: [] for name in sets}
     strips: dict[str, RGBPicture] = {}
-    for picture in score_network(network, shares, protocol, options):
+    for picture in score_network(network, shares, protocol, options, programs=programs):
         scores[picture.dataset].append(picture.sr.scores)
         if picture.name == sets[picture.dataset][0].name:
             strips[f"{picture.dataset}/{picture.name}"] = _strip(picture, protocol)

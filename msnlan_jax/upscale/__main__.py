@@ -11,7 +11,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from msnlan_jax.errors import InputError, naming
-from msnlan_jax.inference import Options, Programs, add_flags, read_flags
+from msnlan_jax.inference import Options, Programs, add_flags, read_flags, scale_of
 from msnlan_jax.pictures import check_suffix, read_photo, write_image
 from msnlan_jax.runtime import command, prepare_output_dir
 from msnlan_jax.upscale.enlarge import check_memory, enlarge, final_size, load_for_scale, plan_enlarging
@@ -46,7 +46,7 @@ def parse_flags() -> argparse.Namespace:
     flags = parser.parse_args()
     if flags.scale is not None and not (flags.scale > 0 and math.isfinite(flags.scale)):
         parser.error(f"--scale: found {flags.scale:g}, expected a positive number")
-    read_flags(flags)
+    flags.options = read_flags(flags)
     return flags
 
 
@@ -57,9 +57,9 @@ def main() -> None:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file or folder, expected a picture or a folder of pictures")
     model, name = load_for_scale(flags.weights, flags.scale)
-    scale = model.scale if flags.scale is None else flags.scale  # type: ignore[attr-defined]
+    scale = scale_of(model) if flags.scale is None else flags.scale
     jobs = list_jobs(flags.input, flags.output, f"{scale:g}", flags.format)
-    options, programs = read_flags(flags).with_limit(), Programs()
+    options, programs = flags.options.with_limit(), Programs()
     if len(jobs) == 1 and not any(path.is_dir() for path in flags.input):
         (job,) = jobs
         if job.target.exists() and not flags.overwrite:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flax import nnx
 
-from msnlan_jax.inference import Options, Plan, Programs, check_resizing, plan_picture, upscale_in_parts
+from msnlan_jax.inference import Options, Plan, Programs, check_resizing, plan_picture, scale_of, upscale_in_parts
 from msnlan_jax.pictures import Bicubic, Picture, imresize
 from msnlan_jax.runtime import machine
 from msnlan_jax.weights import bundled, load_model
@@ -32,7 +32,7 @@ def load_for_scale(weights: str | None, scale: float | None) -> tuple[nnx.Module
 
 def final_size(model: nnx.Module, image: Picture, scale: float | None) -> tuple[int, int]:
     """Return how high and wide `enlarge` makes a picture."""
-    factor: float = model.scale if scale is None else scale  # type: ignore[attr-defined]
+    factor = scale_of(model) if scale is None else scale
     # Rounded first: 3 · 1.1 is a little more than 3.3.
     h, w = (max(1, math.ceil(round(side * factor, 6))) for side in image.shape[:2])
     return h, w
@@ -52,7 +52,7 @@ def check_memory(model: nnx.Module, image: Picture, scale: float | None, options
     Raises:
         InputError: saying what would be needed.
     """
-    own = 1 if isinstance(model, Bicubic) else model.scale  # type: ignore[attr-defined]
+    own = 1 if isinstance(model, Bicubic) else scale_of(model)
     h, w = final_size(model, image, scale)
     before = math.prod(image.shape[:2]) * own**2
     check_resizing(before, h * w, machine.limit_bytes(options.memory_limit), h, w, suffix)
@@ -76,7 +76,7 @@ def plan_enlarging(
     if isinstance(model, Bicubic):
         return Plan(options, parts=1)
     plan = plan_picture(model, image.shape, options, programs=programs)
-    own: int = model.scale  # type: ignore[attr-defined]
+    own = scale_of(model)
     h, w = final_size(model, image, scale)
     if (h, w) == (image.shape[0] * own, image.shape[1] * own):
         return plan

@@ -52,7 +52,7 @@ def needed(model, h, w, score_bytes=None, array=None, batch=1, blended=0):
 def made_before(*sizes):
     """Programs of which others than the network have made sizes."""
     made = Programs()
-    made._made["another", 1] = list(sizes)
+    made._networks["another"] = programs._Network("another", True, {1: list(sizes)})
     return made
 
 
@@ -108,7 +108,7 @@ def test_what_does_not_fit_by_the_smallest_block_is_tiled_and_it_is_said_once(ne
 @pytest.mark.parametrize("model", [None, Nearest(2)], ids=["network", "other"])
 @pytest.mark.parametrize("mode", ["whole", "auto", "tile", "chop"])
 def test_what_does_not_fit_in_tiles_is_refused_before_it_is_run(network, model, mode, monkeypatch):
-    monkeypatch.setattr(programs, "_compiled", lambda: lambda *args: pytest.fail("it was run"))
+    monkeypatch.setattr(programs, "_jitted", lambda: pytest.fail("it was run"))
     with pytest.raises(InputError, match=r"^memory: a picture of 8×9 pixels needs about .* found 1e-06 GB; expected a"):
         upscale(model or network, noise(0, 9, 8, 3), inference=mode, memory_limit=1e-6)
 

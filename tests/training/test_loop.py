@@ -12,6 +12,7 @@ from etils import epath
 
 from msnlan_jax import weights
 from msnlan_jax.errors import InputError
+from msnlan_jax.inference import Programs
 from msnlan_jax.network import parameters
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.pictures.bicubic import Bicubic
@@ -43,7 +44,7 @@ def run(workdir, monkeypatch, *, psnrs, loader=None, **changes):
     config, seen = training_config(**CONFIG | changes), []
     parsed = read_experiment(config)
 
-    def scripted(network, sets, scale, mode, *, stop):
+    def scripted(network, sets, scale, mode, *, programs, stop):
         psnr = psnrs[len(seen)]
         if isinstance(psnr, BaseException):
             raise psnr
@@ -251,10 +252,24 @@ def test_real_validation_names_its_sets(tmp_path):
     save_noise(tmp_path, {"a.png": (20, 16, 3), "b.png": (16, 12, 3)})
     pairs = [Pair(name, epath.Path(tmp_path / f"{name}.png")) for name in "ab"]
     stop = StopSignal()
-    values, strips = validate(Bicubic(2), {"two": pairs, "one": pairs[:1]}, 2, "whole", stop=stop)
+    values, strips = validate(Bicubic(2), {"two": pairs, "one": pairs[:1]}, 2, "whole", programs=Programs(), stop=stop)
     assert values.keys() == {"psnr", "psnr/two", "ssim/two", "psnr/one", "ssim/one"}
     assert values["psnr"] == values["psnr/two"] != values["psnr/one"]
     assert strips.keys() == {"two/a", "one/a"}
     with stop.listening():
         signal.raise_signal(signal.SIGTERM)
-    assert validate(Bicubic(2), {"two": pairs}, 2, "whole", stop=stop) is None
+    assert validate(Bicubic(2), {"two": pairs}, 2, "whole", programs=Programs(), stop=stop) is None
+
+
+def test_validations_share_the_programs_of_their_run(tmp_path):
+    """And score the same however many there were before, as a run that goes on has had none."""
+    save_noise(tmp_path, {"a.png": (32, 128, 3), "b.png": (32, 96, 3)})
+    pairs = [Pair(name, epath.Path(tmp_path / f"{name}.png")) for name in "ba"]
+    network, programs = parameters.to_model(tiny_config(2), tiny_parameters(2)), Programs()
+    first, _ = validate(network, {"two": pairs}, 2, "whole", programs=programs, stop=StopSignal())
+    taken = programs.compile_seconds
+    again, _ = validate(network, {"two": pairs[::-1]}, 2, "whole", programs=programs, stop=StopSignal())
+    assert again.keys() == first.keys()
+    assert (programs.count, programs.compile_seconds) == (2, taken)
+    third, _ = validate(network, {"two": pairs}, 2, "whole", programs=programs, stop=StopSignal())
+    assert third == first
