@@ -10,7 +10,6 @@ from msnlan_jax.report.results import (
     Results,
     StatedProtocol,
     read_results,
-    write_results,
 )
 from msnlan_jax.report.showcase import (
     Crop,
@@ -22,7 +21,6 @@ from msnlan_jax.report.strips import (
 from msnlan_jax.report.writing import (
     Extras,
     make_report,
-    write,
 )
 
 __all__ = [
@@ -38,6 +36,4 @@ __all__ = [
     "read_compared",
     "read_results",
     "side_by_side",
-    "write",
-    "write_results",
 ]

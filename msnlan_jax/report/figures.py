@@ -117,7 +117,6 @@ def size_figure(plot: Plot) -> "Figure":
 
 
 def _save(stem: epath.Path, figure: "Figure") -> list[epath.Path]:
-
     written = []
     for suffix, options in ((".png", {"dpi": _DPI}), (".pdf", {"metadata": {"CreationDate": None}})):
         buffer = io.BytesIO()

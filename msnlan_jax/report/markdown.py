@@ -34,7 +34,7 @@ def pictures(results: Results) -> str:
     lines = [f"| picture | {_heads(measures)} |", f"|---|{'---:|' * len(measures)}"]
     for dataset in results.datasets:
         table = pictures_table(results, (), dataset)
-        ours = table.columns.index(results.name)
+        ours = [row.ours for row in table.rows].index(True)  # by name it could be the baseline
         lines += [
             f"| {dataset}/{line.name} | {_numbers(line.cells[ours])} |" for line in table.lines if not line.is_mean
         ]

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
@@ -51,13 +51,14 @@ class StatedProtocol:
     @classmethod
     def from_json(cls, value: Any) -> "StatedProtocol":
         """Read what `to_json` returns; raises InputError on anything else."""
-        entries = _object(value, "protocol")
+        entries = dict(_object(value, "protocol"))
         for name, found in entries.items():
-            kinds = {"border": int}.get(name, str) if name in SCORING else Value
-            _check(found, kinds, f"protocol.{name}")
-        others = {name: found for name, found in entries.items() if name not in SCORING}
-        scoring = {name: entries.get(name) for name in SCORING}
-        return cls(**scoring, others=others)
+            if name == "border":
+                entries[name] = _whole(found, "protocol.border", 0)
+            else:
+                _check(found, str if name in SCORING else Value, f"protocol.{name}")
+        scoring = {name: entries.pop(name, None) for name in SCORING}
+        return cls(**scoring, others=entries)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ class DatasetResult:
         return cls(
             _scores_from_json(entry, where),
             {name: _scores_from_json(scores, f"{where}.images.{name}") for name, scores in images.items()},
-            _check(entry.get("seconds"), float | int | None, f"{where}.seconds"),
+            _or_none(entry.get("seconds"), f"{where}.seconds", "a number of at least 0", lambda it: 0 <= it < math.inf),
         )
 
 
@@ -157,7 +158,7 @@ class Results:
         found = _object(value, "the file")
         notes = _object(found.get("notes", {}), "notes")
         return cls(
-            _check(found.get("scale"), int, "scale"),
+            _whole(found.get("scale"), "scale", 1),
             _check(found.get("weights", ""), str, "weights"),
             StatedProtocol.from_json(found.get("protocol", {})),
             _datasets_from_json(found, "datasets"),
@@ -186,6 +187,7 @@ def read_results(path: epath.PathLike) -> Results:
     with naming(f"{path}: not a results.json of eval.py"):
         try:
             value = json.loads(data)
+            json.dumps(value, ensure_ascii=False).encode()  # fails on half a surrogate pair, which no report can hold
         except (ValueError, RecursionError) as error:
             raise InputError(f"no JSON: {error}") from None
         return Results.from_json(value)
@@ -206,14 +208,8 @@ def _scores_from_json(value: Any, where: str) -> Scores:
     entry = _object(value, where)
     if missing := [name for name in ("psnr", "ssim") if name not in entry]:
         raise InputError(f"{where}: found no {missing[0]}, expected a number or null")
-    psnr, ssim, lpips = (
-        _check(entry.get(name), float | int | None, f"{where}.{name}") for name in ("psnr", "ssim", "lpips")
-    )
-    return Scores(_number(psnr), _number(ssim), lpips)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+    psnr, ssim, lpips = (_or_none(entry.get(name), f"{where}.{name}", "a number") for name in ("psnr", "ssim", "lpips"))
+    return Scores(math.nan if psnr is None else psnr, math.nan if ssim is None else ssim, lpips)
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -222,11 +218,32 @@ def _object(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
+def _whole(value: Any, where: str, least: int) -> int:
+    expected = f"a whole number of at least {least}"
+    return int(_number(value, where, expected, lambda number: number.is_integer() and number >= least))
+
+
+def _or_none(value: Any, where: str, expected: str, fits: Callable[[float], bool] = lambda _: True) -> float | None:
+    return None if value is None else _number(value, where, f"{expected} or null", fits)
+
+
+def _number(value: Any, where: str, expected: str, fits: Callable[[float], bool]) -> float:
+    """Return a number as a float; raises InputError on anything else, one too large, or one that does not fit."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)  # which is an int to Python
+    try:
+        number = float(value) if is_number else None
+    except OverflowError:
+        number = None
+    if number is None or not fits(number):
+        raise InputError(f"{where}: found {_short(value)}, expected {expected}")
+    return number
+
+
 def _check(value: Any, kinds: Any, where: str) -> Any:
-    is_bool = isinstance(value, bool)  # which is an int to Python
-    if not isinstance(value, kinds) or (is_bool and kinds not in (bool, Value)):
-        names = {int: "a whole number", str: "a text", bool: "true or false", float | int | None: "a number or null"}
-        raise InputError(f"{where}: found {_short(value)}, expected {names.get(kinds, 'a number or a text')}")
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if not (isinstance(value, kinds) and is_finite):
+        expected = {str: "a text", bool: "true or false"}.get(kinds, "a number or a text")
+        raise InputError(f"{where}: found {_short(value)}, expected {expected}")
     return value
 
 

@@ -1,10 +1,12 @@
 """Making a report of pictures as they are scored: what is saved on the way, and what is written in the end."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
+from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLANConfig
 from msnlan_jax.pictures import RGBPicture, write_image
 from msnlan_jax.report import figures, latex, markdown, model_size, page
@@ -52,15 +54,15 @@ def make_report(
 ) -> str:
     """Take scored pictures as they come, and write the report of all; return its table, to be shown.
 
-    Arguments and errors as `collect` and `write`.
+    Arguments and errors as `collect_results` and `write_report`.
     """
     extras = extras or Extras()
     showcase = Showcase(extras.n_pictures, extras.crops)
-    results = collect(pictures, start, output, showcase, extras.compared)
-    return write(output, results, compared=extras.compared, samples=showcase.samples, config=extras.config)
+    results = collect_results(pictures, start, output, showcase, extras.compared)
+    return write_report(output, results, compared=extras.compared, samples=showcase.samples, config=extras.config)
 
 
-def collect(
+def collect_results(
     pictures: Iterable[ScoredPicture],
     start: Results,
     output: epath.PathLike,
@@ -73,44 +75,38 @@ def collect(
     `start` says that there are images, `images/<set>/<name>x4.png` and `strips/<set>/<name>.png` are written too.
 
     Args:
-        pictures: from `scoring`.
-        start: what is known before any is scored.
+        pictures: from `scoring`. A set that ends early, with fewer pictures than they say, is taken too.
+        start: what is known before any is scored; other sets' results stay in it.
         output: folder.
         showcase: takes the pictures for the report.
         compared: other methods, whose pictures are shown too where they left them.
 
     Raises:
-        InputError: when a file cannot be written, and whatever scoring raises.
+        InputError: when a set goes on after its end, or has two pictures of one name; when a file cannot be written;
+            and whatever scoring raises.
     """
     results, output = start, epath.Path(output)
-    ours, bicubic, notes = _Tally(), _Tally(), {}
-    for picture in pictures:
-        dataset, baseline = picture.dataset, {}
-        ours.add(picture.name, picture.sr)
-        if picture.bicubic is not None:
-            bicubic.add(picture.name, picture.bicubic)
-            baseline = {BICUBIC: picture.bicubic}
-        if picture.notes:
-            notes[f"{dataset}/{picture.name}"] = "; ".join(picture.notes)
-        if results.has_images:
-            _save(output, picture, {**baseline, results.name: picture.sr}, results.scale)
-        shown = {**baseline, **_of_others(picture, compared), results.name: picture.sr}
-        showcase.add(dataset, picture.name, picture.hr, *_split(shown))
-        if picture.number == picture.n_pictures:
-            # A baseline of some of the pictures would compare with nothing.
-            baselines = {dataset: bicubic.result} if len(bicubic.images) == len(ours.images) else {}
-            results = dataclasses.replace(
-                results,
-                datasets={**results.datasets, dataset: ours.result},
-                bicubic={**results.bicubic, **baselines},
-                notes={**results.notes, **notes},
-            )
+    for dataset, of_set in itertools.groupby(pictures, key=lambda picture: picture.dataset):
+        tally = _SetTally(dataset)
+        for picture in of_set:
+            if dataset in results.datasets:
+                raise InputError(f"data set {dataset!r}: found {picture.name} after its end, expected no more pictures")
+            tally.add(picture)
+            baseline = {} if picture.bicubic is None else {BICUBIC: picture.bicubic}
+            if results.has_images:
+                _save(output, picture, {**baseline, results.name: picture.sr}, results.scale)
+            shown = {**baseline, **_of_others(picture, compared), results.name: picture.sr}
+            showcase.add(dataset, picture.name, picture.hr, *_split(shown))
+            if picture.number == picture.n_pictures:  # written at once: what makes the next picture may fail
+                results = tally.added_to(results)
+                write_results(output / "results.json", results)
+        if dataset not in results.datasets:  # its last picture has not come
+            results = tally.added_to(results)
             write_results(output / "results.json", results)
-            ours, bicubic, notes = _Tally(), _Tally(), {}
     return results
 
 
-def write(
+def write_report(
     output: epath.PathLike,
     results: Results,
     *,
@@ -122,7 +118,7 @@ def write(
 
     Args:
         output: folder.
-        results: from `collect`.
+        results: from `collect_results`.
         compared: other methods' results, to stand beside.
         samples: pictures to show, the most telling ones.
         config: of the network, for the plots against its size.
@@ -139,6 +135,37 @@ def write(
     files.write_bytes(output / "report.html", page.page(results, compared, samples, plots).encode())
     figures.write_figures(output / "figures", samples, plots)
     return table
+
+
+class _SetTally:
+    """Scores of one data set, ours and the baseline's, as its pictures come."""
+
+    def __init__(self, dataset: str) -> None:
+        self._dataset = dataset
+        self._ours, self._bicubic = _Tally(), _Tally()
+        self._notes: dict[str, str] = {}
+
+    def add(self, picture: ScoredPicture) -> None:
+        """Take a picture; raises InputError where one of its name was taken."""
+        if picture.name in self._ours.images:
+            raise InputError(f"data set {self._dataset!r}: found two pictures {picture.name}, expected different names")
+        self._ours.add(picture.name, picture.sr)
+        if picture.bicubic is not None:
+            self._bicubic.add(picture.name, picture.bicubic)
+        if picture.notes:
+            self._notes[f"{self._dataset}/{picture.name}"] = "; ".join(picture.notes)
+
+    def added_to(self, results: Results) -> Results:
+        """Return the results with this set's."""
+        # A baseline of some of the pictures would compare with nothing.
+        is_whole = len(self._bicubic.images) == len(self._ours.images)
+        baseline = {self._dataset: self._bicubic.result} if is_whole else {}
+        return dataclasses.replace(
+            results,
+            datasets={**results.datasets, self._dataset: self._ours.result},
+            bicubic={**results.bicubic, **baseline},
+            notes={**results.notes, **self._notes},
+        )
 
 
 class _Tally:

@@ -76,26 +76,31 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return flags
 
 
-def read_config(file: str, changes: Sequence[tuple[str, str]] = ()) -> ConfigDict:
+def read_config(file: str, changes: Sequence[tuple[str, str | None]] = ()) -> ConfigDict:
     """Return a file's configuration, with other values for some fields.
 
     Args:
         file: Python with a function `get_config`; it is executed.
-        changes: dotted fields and their values as typed.
+        changes: dotted fields and their values as typed; None where none was, which is refused.
 
     Raises:
         InputError: as `parse`.
     """
+    if Path(file).is_dir():
+        raise InputError(f"--config: {file}: found a folder, expected a file such as configs/x4.py")
     if not Path(file).is_file():
         raise InputError(f"--config: {file}: no such file, expected one such as configs/x4.py")
     try:
         get_config = runpy.run_path(file).get("get_config")
         config = get_config() if get_config else None
+    except SystemExit as error:
+        raise InputError(f"--config: {file}: found no configuration: it calls sys.exit({error.code!r})") from None
     except Exception as error:  # a configuration file is code, and may raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise InputError(f"--config: {file}: found no configuration: {reason}") from None
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config: {file}: found no get_config() that returns a ConfigDict, as in configs/base.py")
+    config = ConfigDict(config)  # a FrozenConfigDict is one too, but takes no changes
     for field, text in changes:
         _set_field(config, field, text)
     return config
@@ -108,10 +113,11 @@ def describe_fields(file: str | Path) -> str:
     return "\n".join(f"  {field:{width}}  {comment}" for field, comment in found)
 
 
-def _take_fields(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Part the command line's other arguments from fields and their values: `--config.a=1` and `--config.a 1`."""
+def _take_fields(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str | None]]]:
+    """Part the command line's other arguments from fields and their values, `--config.a=1` or `--config.a 1`; None
+    where there is none."""
     others: list[str] = []
-    fields: list[tuple[str, str]] = []
+    fields: list[tuple[str, str | None]] = []
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
@@ -119,17 +125,19 @@ def _take_fields(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, s
             others.append(argument)
             continue
         field, separator, value = argument.removeprefix(_PREFIX).partition("=")
-        if not separator:
-            if not remaining or remaining[0].startswith("--"):
-                raise InputError(f"{argument}: found no value, expected {argument}=value")
-            value = remaining.pop(0)
-        fields.append((field, value))
+        if separator:
+            fields.append((field, value))
+        else:
+            has_value = bool(remaining) and not remaining[0].startswith("--")
+            fields.append((field, remaining.pop(0) if has_value else None))
     return others, fields
 
 
-def _set_field(config: ConfigDict, field: str, text: str) -> None:
+def _set_field(config: ConfigDict, field: str, text: str | None) -> None:
     section, name = config, field
     values = dict(_flatten(config))
+    if any(known.startswith(f"{field}.") for known in values):
+        raise InputError(f"{_PREFIX}{field}: found a section, expected one of its fields, {_PREFIX}{field}.FIELD=value")
     if field not in values:
         same_name = [known for known in values if known.rpartition(".")[2] == field]
         meant = same_name or difflib.get_close_matches(field, values, 1)
@@ -139,6 +147,9 @@ def _set_field(config: ConfigDict, field: str, text: str) -> None:
     if read is None:
         kind = type(values[field]).__name__
         raise InputError(f"{_PREFIX}{field}: found a {kind} in the file, which only the file can set")
+    if text is None:
+        value = "True or =False" if isinstance(values[field], bool) else "value"
+        raise InputError(f"{_PREFIX}{field}: found no value, expected {_PREFIX}{field}={value}")
     while "." in name:
         part, _, name = name.partition(".")
         section = section[part]

@@ -144,7 +144,7 @@ def _score(
                 scores.append(protocol.score(made.image, hr))
             bar.set_postfix_str(f"{mean_scores(scores).psnr:.3f} dB")
             sr = Reconstruction(made.image, scores[-1], made.seconds)
-            yield ScoredPicture(dataset, pair.name, hr, sr, lr, notes=made.notes, number=number, n_pictures=len(pairs))
+            yield ScoredPicture(dataset, pair.name, number, len(pairs), hr, sr, lr, notes=made.notes)
 
 
 def _reconstruct(model: nnx.Module, options: Options, programs: Programs, protocol: Protocol, lr: RGBPicture) -> _Made:

@@ -76,7 +76,7 @@ def score_matches(
         with naming(match.hr):
             scores = protocol.score(sr, hr)
         made = Reconstruction(sr, scores)
-        yield ScoredPicture(dataset, match.name, hr, made, number=number, n_pictures=len(matches))
+        yield ScoredPicture(dataset, match.name, number, len(matches), hr, made)
 
 
 def _match(hr: epath.Path, stems: Sequence[str], sr_files: Sequence[epath.Path], scale: int) -> epath.Path:

@@ -37,24 +37,24 @@ class ScoredPicture:
     Attributes:
         dataset: the set it is of.
         name: the picture's.
+        number: which of its set it is, from 1.
+        n_pictures: how many there are in the set; the one of this number ends it.
         hr: the true picture, uint8 `[sH,sW,3]`.
         sr: the reconstruction.
         lr: what it was made of, uint8 `[H,W,3]`; None where that is not known.
         bicubic: the baseline; None where there is none.
         notes: how it was run, where that is not as asked for.
-        number: which of its set it is, from 1.
-        n_pictures: how many there are in the set; the one of this number ends it.
     """
 
     dataset: str
     name: str
+    number: int
+    n_pictures: int
     hr: RGBPicture
     sr: Reconstruction
     lr: RGBPicture | None = None
     bicubic: Reconstruction | None = None
     notes: tuple[str, ...] = ()
-    number: int = 1
-    n_pictures: int = 1
 
 
 def to_uint8(image: SRPicture) -> RGBPicture:

@@ -32,7 +32,7 @@ class TrainingData:
 
 
 @dataclasses.dataclass(frozen=True)
-class Validation:
+class ValidationData:
     """Which pictures are validated on, and how: the fields of `eval` in `configs/base.py`."""
 
     data_dir: str
@@ -61,7 +61,7 @@ class Experiment:
     network: MSNLANConfig
     compute: Compute
     data: TrainingData
-    eval: Validation
+    eval: ValidationData
     seed: int
     total_steps: int
     batch_size: int
@@ -110,7 +110,7 @@ def read_experiment(config: ConfigDict, n_devices: int = 1) -> Experiment:
     values = _read_section(config, _NETWORK | fields)
     network, compute = _read_network(**{name: values.pop(name) for name in _NETWORK})
     data = TrainingData(**_read_section(values.pop("data"), _types(TrainingData), "data."))
-    validation = Validation(**_read_section(values.pop("eval"), _types(Validation), "eval."))
+    validation = ValidationData(**_read_section(values.pop("eval"), _types(ValidationData), "eval."))
     experiment = Experiment(network, compute, data, validation, **values)
     _check(experiment, n_devices)
     return experiment

@@ -286,7 +286,7 @@ def test_an_evaluation_tells_which_pictures_were_not_run_as_asked_for(network, t
     limit = (needed(network, 60, 50, 1) - 1) / GB
     options, protocol = Options("whole", 8, 2, memory_limit=limit), Protocol(2)
     start = Results(2, "w", StatedProtocol.of(protocol))
-    results = writing.collect(score_network(network, pairs, protocol, options), start, tmp_path, Showcase(0))
+    results = writing.collect_results(score_network(network, pairs, protocol, options), start, tmp_path, Showcase(0))
     assert list(results.notes) == ["s/large"]
     assert results.notes["s/large"].startswith("in tiles of 8×8 pixels, as whole, ")
     for text in (markdown.methods(results), latex.tables(results), page.page(results, (), (), ())):

@@ -12,6 +12,8 @@ from msnlan_jax.scoring.metrics import Scores
 from msnlan_jax.scoring.protocol import Protocol
 from tests.report.samples import RESULTS
 
+HUGE = 10**400  # JSON knows no limit; a float does
+
 
 def refuse_constant(name):
     raise AssertionError(f"{name} is not JSON")
@@ -83,10 +85,30 @@ def test_a_file_made_by_hand_needs_scores_only():
     ("change", "message"),
     [
         ([], r"the file: found \[\], expected an object"),
-        ({"scale": "4"}, 'scale: found "4", expected a whole number'),
-        ({"scale": True}, "scale: found true, expected a whole number"),
+        ({"scale": "4"}, 'scale: found "4", expected a whole number of at least 1'),
+        ({"scale": True}, "scale: found true, expected a whole number of at least 1"),
+        ({"scale": None}, "scale: found nothing, expected a whole number of at least 1"),
+        ({"scale": -4}, "scale: found -4, expected a whole number of at least 1"),
+        ({"scale": 0.0}, "scale: found 0.0, expected a whole number of at least 1"),
+        ({"scale": 2.5}, "scale: found 2.5, expected a whole number of at least 1"),
+        ({"scale": math.inf}, "scale: found Infinity, expected a whole number of at least 1"),
+        ({"scale": HUGE}, f"scale: found 1{'0' * 39}…, expected a whole number of at least 1"),
+        ({"scale": [4]}, r"scale: found \[4\], expected a whole number of at least 1"),
+        ({"weights": {}}, r"weights: found \{\}, expected a text"),
+        ({"version": 1.0}, "version: found 1.0, expected a text"),
         ({"datasets": None}, "datasets: found nothing, expected an object"),
+        ({"datasets": []}, r"datasets: found \[\], expected an object"),
+        ({"bicubic": [1]}, r"bicubic: found \[1\], expected an object"),
         ({"datasets": {"s": 3}}, "datasets.s: found 3, expected an object"),
+        ({"datasets": {"s": [{"psnr": 1}]}}, r'datasets.s: found \[\{"psnr": 1\}\], expected an object'),
+        (
+            {"datasets": {"s": {"psnr": 1, "ssim": 1, "images": ["a"]}}},
+            r'datasets.s.images: found \["a"\], expected an object',
+        ),
+        (
+            {"datasets": {"s": {"psnr": 1, "ssim": 1, "images": {"a": 30}}}},
+            "datasets.s.images.a: found 30, expected an object",
+        ),
         ({"datasets": {"s": {"ssim": 1, "images": {}}}}, "datasets.s: found no psnr, expected a number or null"),
         ({"datasets": {"s": {"psnr": 1, "ssim": 1}}}, "datasets.s.images: found nothing, expected an object"),
         (
@@ -102,9 +124,14 @@ def test_a_file_made_by_hand_needs_scores_only():
             'datasets.s.lpips: found "x", expected a number or null',
         ),
         ({"protocol": None}, "protocol: found nothing, expected an object"),
-        ({"protocol": {"border": "4"}}, 'protocol.border: found "4", expected a whole number'),
+        ({"protocol": {"border": "4"}}, 'protocol.border: found "4", expected a whole number of at least 0'),
+        ({"protocol": {"border": -1}}, "protocol.border: found -1, expected a whole number of at least 0"),
+        ({"protocol": {"psnr": 3}}, "protocol.psnr: found 3, expected a text"),
+        ({"protocol": {"tiles": math.nan}}, "protocol.tiles: found NaN, expected a number or a text"),
         ({"protocol": {"tiles": [1]}}, r"protocol.tiles: found \[1\], expected a number or a text"),
+        ({"notes": {"s/a": 1}}, "notes.s/a: found 1, expected a text"),
         ({"notes": "x"}, 'notes: found "x", expected an object'),
+        ({"has_images": 1}, "has_images: found 1, expected true or false"),
         ({"has_images": "no"}, 'has_images: found "no", expected true or false'),
         ({"method": 3}, "method: found 3, expected a text"),
     ],
@@ -116,8 +143,47 @@ def test_an_odd_file_is_refused_in_one_line_that_says_where(tmp_path, change, me
         read_results(tmp_path / "results.json")
 
 
+@pytest.mark.parametrize("field", ["psnr", "ssim", "lpips"])
+@pytest.mark.parametrize(("value", "found"), [(HUGE, f"1{'0' * 39}…"), (True, "true"), ("30", '"30"'), ({}, r"\{\}")])
+def test_scores_are_numbers(field, value, found):
+    scores = {"psnr": 30, "ssim": 1, field: value}
+    for where, entry in (
+        ("s", {**scores, "images": {}}),
+        ("s.images.a", {"psnr": 30, "ssim": 1, "images": {"a": scores}}),
+    ):
+        with pytest.raises(
+            InputError, match=rf"^datasets\.{where}\.{field}: found {found}, expected a number or null$"
+        ):
+            Results.from_json({"scale": 2, "datasets": {"s": entry}})
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(HUGE, f"1{'0' * 39}…"), (False, "false"), ("1", '"1"'), (-1, "-1"), (math.nan, "NaN"), (math.inf, "Infinity")],
+)
+def test_seconds_are_a_time(value, found):
+    entry = {"psnr": 30, "ssim": 1, "images": {}, "seconds": value}
+    message = rf"^datasets\.s\.seconds: found {found}, expected a number of at least 0 or null$"
+    with pytest.raises(InputError, match=message):
+        Results.from_json({"scale": 2, "datasets": {"s": entry}})
+
+
+def test_numbers_are_of_one_type_however_they_are_written():
+    entry = {"psnr": 30, "ssim": 1, "lpips": 0, "seconds": 2, "images": {}}
+    found = Results.from_json({"scale": 4.0, "datasets": {"s": entry}, "protocol": {"border": 4.0}})
+    mean = found.datasets["s"].mean
+    numbers = (found.scale, found.protocol.border, mean.psnr, mean.ssim, mean.lpips, found.datasets["s"].seconds)
+    assert [repr(number) for number in numbers] == ["4", "4", "30.0", "1.0", "0.0", "2.0"]
+
+
 def test_another_file_is_refused(tmp_path):
-    for data, message in ((b"{", "no JSON: Expecting"), (b"\xff\xfe\x00", "no JSON: "), (b"[" * 200000, "no JSON: ")):
+    for data, message in (
+        (b"{", "no JSON: Expecting"),
+        (b"\xff\xfe\x00", "no JSON: "),
+        (b"[" * 200000, "no JSON: "),
+        (b'{"scale": 4, "datasets": {}, "weights": "\\ud800"}', "no JSON: .*surrogates not allowed"),
+        (b'{"scale": ' + b"1" * 5000 + b"}", "no JSON: "),
+    ):
         (tmp_path / "results.json").write_bytes(data)
         with pytest.raises(InputError, match=rf"/results\.json: not a results\.json of eval\.py: {message}"):
             read_results(tmp_path / "results.json")

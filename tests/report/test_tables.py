@@ -122,3 +122,9 @@ def test_latex():
     assert r"EDSR & \textbf{34.25} / \textbf{0.9350} & -- / -- \\" in beside
     assert r"EDSR & 32.46 / 0.8968 & -- / -- \\" in beside
     assert latex.escape("a\\b~c^d{e}#$") == r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\{e\}\#\$"
+
+
+def test_our_scores_are_shown_where_the_baseline_is_called_the_same():
+    ours = DatasetResult.of({"x": Scores(30.0, 0.9)})
+    results = Results(4, "bicubic", PROTOCOL, {"s": ours}, {"s": DatasetResult.of({"x": Scores(20.0, 0.5)})})
+    assert "| s/x | 30.000 | 0.9000 |" in markdown.pictures(results)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,15 @@ def test_no_file_is_no_configuration(monkeypatch):
             "--config.n_feats=1",
             r"--config\.n_feats: found an unknown field; did you mean model\.n_feats\? configs/base",
         ),
-        ("--config.model=1", r"--config\.model: found an unknown field; "),
+        (
+            "--config.model=1",
+            r"--config\.model: found a section, expected one of its fields, --config\.model\.FIELD=value$",
+        ),
+        ("--config.model", r"--config\.model: found a section, "),
+        (
+            "--config.init_new_tail --rounds=2",
+            r"--config\.init_new_tail: found no value, expected --config\.init_new_tail=True or =False$",
+        ),
         ("--config.model.x.y=1", r"--config\.model\.x\.y: found an unknown field; configs/base"),
         ("--config.scale=2.0", r"--config\.scale: found '2\.0', expected a whole number"),
         ("--config.init_new_tail=2", r"--config\.init_new_tail: found '2', expected True or False"),
@@ -75,12 +84,36 @@ def test_wrong_flags_are_named(monkeypatch, arguments, message):
         ("def get_config():\n    return {}", r"found no get_config\(\) that returns a ConfigDict"),
         ("import nowhere_to_be_found", "found no configuration: No module named 'nowhere_to_be_found'"),
         ("def get_config(:", "found no configuration: invalid syntax"),
+        ("import sys\nsys.exit('bad')", r"found no configuration: it calls sys\.exit\('bad'\)$"),
+        ("def get_config():\n    raise SystemExit", r"found no configuration: it calls sys\.exit\(None\)$"),
     ],
 )
 def test_a_file_without_a_configuration_is_named(monkeypatch, tmp_path, content, reason):
     (tmp_path / "mine.py").write_text(content)
     with pytest.raises(InputError, match=rf"^--config: .*mine\.py: {reason}"):
         parse(monkeypatch, "--config", str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize(("name", "found"), [("", "found a folder, expected a file"), ("x.py", "no such file, ")])
+def test_a_path_that_is_no_file_is_named(monkeypatch, tmp_path, name, found):
+    path = tmp_path / name
+    with pytest.raises(InputError, match=f"^--config: {re.escape(str(path))}: {found}"):
+        parse(monkeypatch, "--config", str(path))
+
+
+@pytest.mark.parametrize(
+    "frozen", ["FrozenConfigDict(config)", "ConfigDict({**config, 'b': FrozenConfigDict(config.b)})"]
+)
+def test_a_frozen_configuration_takes_changes(monkeypatch, tmp_path, frozen):
+    lines = [
+        "from ml_collections import ConfigDict, FrozenConfigDict",
+        "config = ConfigDict({'a': 1, 'b': {'c': 2, 'd': 3}})",
+        "def get_config():",
+        f"    return {frozen}",
+    ]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    flags = parse(monkeypatch, "--config", str(tmp_path / "mine.py"), "--config.a=4", "--config.b.c=5")
+    assert flags.config.to_dict() == {"a": 4, "b": {"c": 5, "d": 3}}
 
 
 def test_every_field_is_described():
