@@ -139,7 +139,7 @@ def test_commands_end_in_one_line_too(invoke, monkeypatch, error, reason):
     def fail(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("msnlan_jax.weights.read_weights", fail)
+    monkeypatch.setattr("msnlan_jax.weights.loading.read_weights", fail)
     code, _, err = invoke("eval", "--weights", f"{BUCKET}/run")
     assert code == 2
     (line,) = err.splitlines()
