@@ -30,7 +30,7 @@ _AS_IT_IS: Any = {"parse_math": False}  # dollar signs in names are dollar signs
 
 
 def write_figures(output: epath.PathLike, samples: Sequence[Sample], plots: Sequence[Plot]) -> list[epath.Path]:
-    """Write `crops_<set>_<picture>` and `size_<n>`, each as PNG and PDF, into a folder; return the files.
+    """Write `crops_<set>_<picture>` and `psnr_by_<cost>`, each as PNG and PDF, into a folder; return the files.
 
     Those of an earlier report in the same folder are removed.
 
@@ -44,10 +44,10 @@ def write_figures(output: epath.PathLike, samples: Sequence[Sample], plots: Sequ
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box is drawn instead
         for sample in samples:
             written += _save(output / f"crops_{sample.dataset}_{sample.name}", crop_figure(sample))
-        for i, plot in enumerate(plots, 1):
-            written += _save(output / f"size_{i}", size_figure(plot))
+        for plot in plots:
+            written += _save(output / f"psnr_by_{plot.cost}", size_figure(plot))
     for path in output.iterdir() if output.exists() else ():
-        if path.name.startswith(("crops_", "size_")) and path.suffix in (".png", ".pdf") and path not in written:
+        if path.name.startswith(("crops_", "psnr_by_")) and path.suffix in (".png", ".pdf") and path not in written:
             path.unlink()
     return written
 

@@ -27,9 +27,10 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """PSNR on one data set against one kind of cost."""
+    """PSNR on one data set against one kind of cost: what that is called in names of files, and on the axis."""
 
     dataset: str
+    cost: str
     label: str
     points: Sequence[Point]
 
@@ -85,20 +86,26 @@ def plots(results: Results, config: MSNLANConfig | None) -> list[Plot]:
     if not math.isfinite(psnr):
         return []
     scores = published.scores(scale, dataset)
-    costs: list[tuple[str, Mapping[str, float], Callable[[MSNLANConfig], float]]] = [
-        ("parameters", published.parameters(scale), lambda config: count_parameters(abstract_model(config))),
+    costs: list[tuple[str, str, Mapping[str, float], Callable[[MSNLANConfig], float]]] = [
         (
+            "parameters",
+            "parameters",
+            published.parameters(scale),
+            lambda config: count_parameters(abstract_model(config)),
+        ),
+        (
+            "multiply_adds",
             f"multiply–adds at {LR_SIDE}×{LR_SIDE} input",
             published.multiply_adds(scale, LR_SIDE**2),
             lambda config: sum(multiply_adds(config, LR_SIDE, LR_SIDE)),
         ),
     ]
     found = []
-    for label, others, ours in costs:
-        points = [Point(name, cost, scores[name][0]) for name, cost in others.items() if name in scores]
+    for cost, label, others, ours in costs:
+        points = [Point(name, number, scores[name][0]) for name, number in others.items() if name in scores]
         points.append(Point("MSNLAN (this run)", ours(config), psnr, ours=True))
         if len(points) > 1:
-            found.append(Plot(dataset, label, points))
+            found.append(Plot(dataset, cost, label, points))
     return found
 
 

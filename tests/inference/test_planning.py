@@ -154,17 +154,6 @@ def test_a_picture_of_any_size_fits_where_its_features_do():
         assert plan(network, side, side, memory_limit=0.999 * limit).mode == "tile"
 
 
-def test_most_of_the_accelerators_memory_is_taken(monkeypatch):
-    class Device:
-        def memory_stats(self):
-            return {"bytes_limit": 1000}
-
-    assert machine.free_bytes() > 0
-    assert machine.limit_bytes(2.5) == 2.5 * GB
-    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-    assert machine.limit_bytes(None) == 800
-
-
 def test_the_estimate_of_a_large_output_is_that_of_the_picture_and_a_strip():
     """24000×16000 pixels: uint8 with Pillow's copy and the file, and not the floats of all of it."""
     network = parameters.abstract_model(MSNLANConfig(scale=4, n_feats=32, n_groups=4, n_blocks=2))
@@ -220,27 +209,6 @@ def test_a_larger_array_that_would_be_taken_again_is_counted(network):
     assert plan(network, 128, 128, memory_limit=1.001 * limit, programs=made).mode == "tile"
     larger = needed(network, 128, 128, 1, (144, 144)) / GB
     assert plan(network, 128, 128, memory_limit=1.001 * larger, programs=made).mode == "whole"
-
-
-@pytest.mark.parametrize(
-    ("folder", "names"),
-    [
-        ("sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")),
-        ("sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
-    ],
-    ids=["v2", "v1"],
-)
-def test_free_memory_is_what_a_container_leaves(tmp_path, folder, names):
-    bound, used, cached = names
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text("MemTotal:  900 kB\nMemAvailable:  700 kB\n")
-    assert machine.free_bytes(tmp_path) == 700 * 1024
-    (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / folder / used).write_text("400000\n")
-    (tmp_path / folder / "memory.stat").write_text(f"anon 1\nin{cached} 7\n{cached} 50000\n")
-    for text, expected in (("max\n", 700 * 1024), ("600000\n", 250_000), ("300000\n", 0)):
-        (tmp_path / folder / bound).write_text(text)
-        assert machine.free_bytes(tmp_path) == expected
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, math.nan])

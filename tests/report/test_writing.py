@@ -172,7 +172,7 @@ def test_lpips_stands_wherever_scores_do(tmp_path):
 def test_figures_for_papers(tmp_path):
     write_report(tmp_path, RESULTS, samples=[sample()], config=MSNLANConfig(4, 16, 2, 1))
     written = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
-    stems = ["crops_Set5_a<b", "size_1", "size_2"]
+    stems = ["crops_Set5_a<b", "psnr_by_multiply_adds", "psnr_by_parameters"]
     assert sorted(written) == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf"))
     for name, data in written.items():
         if name.endswith(".pdf"):
