@@ -52,7 +52,7 @@ def needed(model, h, w, score_bytes=None, array=None, batch=1, blended=0):
 def made_before(*sizes):
     """Programs of which others than the network have made sizes."""
     made = Programs()
-    made._networks["another"] = programs._Network("another", True, {1: list(sizes)})
+    made._networks["another"] = programs._Network(parameters.split(Nearest(2))[0], True, {1: list(sizes)})
     return made
 
 
