@@ -49,14 +49,22 @@ def fold_axis(x: Float[Array, "b h w kc"], k: int, axis: int) -> Float[Array, "b
     return jax.lax.slice_in_dim(total, r, r + size, axis=axis)
 
 
-def shift_rows(x: Matrix, k: int) -> Matrix:
-    """Σ over dy of `x[y + dy, :, y' + dy, :]`, zero outside the grids: D_k's part along rows."""
+def pad_rows(x: Matrix, k: int) -> Float[Array, "l lk"]:
+    """Flatten both grids, with as many zero rows of pixels around each as a patch reaches beyond it."""
     h, w, hk, wk = x.shape
-    flat = total = x.reshape(h * w, hk * wk)
-    for d in range(1, _reach(k, h, hk) + 1):
-        total += jnp.pad(flat[d * w :, d * wk :], ((0, d * w), (0, d * wk)))
-        total += jnp.pad(flat[: (h - d) * w, : (hk - d) * wk], ((d * w, 0), (d * wk, 0)))
-    return total.reshape(x.shape)
+    r = _reach(k, h, hk)
+    return jnp.pad(x.reshape(h * w, hk * wk), ((r * w, r * w), (r * wk, r * wk)))
+
+
+def sum_rows(padded: Float[Array, "l lk"], shape: tuple[int, ...], k: int) -> Matrix:
+    """Σ over dy of `x[y + dy, :, y' + dy, :]`, zero outside the grids: D_k's part along rows, of `pad_rows(x, k)`.
+
+    Padded once, before: with a padding for every term, XLA for CPU would ask of every value whether it is there.
+    """
+    h, w, hk, wk = shape
+    rows = range(2 * _reach(k, h, hk) + 1)
+    parts = (jax.lax.slice(padded, (d * w, d * wk), (d * w + h * w, d * wk + hk * wk)) for d in rows)
+    return functools.reduce(jnp.add, parts).reshape(shape)
 
 
 def shift_columns(x: Matrix, k: int) -> Matrix:
@@ -92,8 +100,8 @@ def impossible(query: Array) -> Array:
 
 def _filter(x: Matrix, k: int, never: Array) -> Matrix:
     """D_k of a matrix, in float32."""
-    columns = apart(lambda y: shift_columns(y, k), x.astype(jnp.float32), never)
-    return apart(lambda y: shift_rows(y, k), columns, never)
+    padded = apart(lambda y: pad_rows(shift_columns(y, k), k), x.astype(jnp.float32), never)
+    return apart(lambda y: sum_rows(y, x.shape, k), padded, never)
 
 
 def _sum(x: Matrix, axes: tuple[int, int], never: Array) -> Array:
@@ -110,7 +118,8 @@ def _products(
 ) -> Matrix:
     """D_k of the products of all pairs, and what `finish` makes of it."""
     products = jnp.einsum("hwd,xyd->hwxy", a, b, preferred_element_type=jnp.float32)
-    return apart(lambda y: finish(shift_rows(y, k)), shift_columns(products, k), never)
+    padded = apart(lambda y: pad_rows(shift_columns(y, k), k), products, never)
+    return apart(lambda y: finish(sum_rows(y, products.shape, k)), padded, never)
 
 
 def _scores(query: Array, key: Array, gain: Array, bias: Array, k: int) -> tuple[Matrix, Array, Array]:
