@@ -56,7 +56,7 @@ def pad_rows(x: Matrix, k: int) -> Float[Array, "l lk"]:
     return jnp.pad(x.reshape(h * w, hk * wk), ((r * w, r * w), (r * wk, r * wk)))
 
 
-def sum_rows(padded: Float[Array, "l lk"], shape: tuple[int, ...], k: int) -> Matrix:
+def sum_rows(padded: Float[Array, "l lk"], shape: tuple[Any, ...], k: int) -> Matrix:
     """Σ over dy of `x[y + dy, :, y' + dy, :]`, zero outside the grids: D_k's part along rows, of `pad_rows(x, k)`.
 
     Padded once, before: with a padding for every term, XLA for CPU would ask of every value whether it is there.
