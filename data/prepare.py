@@ -1,12 +1,16 @@
-"""Decode pictures once, for training: `python -m data.prepare --input DIR --output DIR [--scale 2,3,4]`.
+"""Decode pictures once, for training: `python -m data.prepare --input DIR --output DIR [--scale 2,3,4] [--also_half]`.
 
 Writes `HR/<name>.npy` and `LR_bicubic/X<scale>/<name>x<scale>.npy`, uint8 RGB, which `--config.data.dir` takes like
 any folder of pictures. LR pictures that are missing are made as MATLAB does. What is there already, and not older than
 its picture, is kept, so that an interrupted run goes on where it stopped.
+
+With `--also_half` every picture comes at half its size besides, as `<name>_half`: photographs that are a little
+blurred, noisy or compressed make poor targets, and are sharper and cleaner so.
 """
 
 import functools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,8 +20,10 @@ from tqdm import tqdm
 from data.arrays import SUFFIX, write_picture
 from data.folders import find_pairs
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures import Pair, read_pair, read_rgb
+from msnlan_jax.pictures import Pair, RGBPicture, imresize, read_pair, read_rgb
 from msnlan_jax.runtime import command, files
+
+Target = tuple[epath.Path, RGBPicture]
 
 
 class Counts(NamedTuple):
@@ -28,13 +34,16 @@ class Counts(NamedTuple):
     broken: list[str]
 
 
-def prepare(folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, ...]) -> Counts:
+def prepare(
+    folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, ...], *, also_half: bool = False
+) -> Counts:
     """Write every picture of a data set and its LR pictures as arrays, in all of `folders.find_pairs`'s layouts.
 
     Args:
         folder: the data set's; of DIV2K, the training part.
         output: folder to write to; what is there and not older than its picture is kept.
         scales: factors of the LR pictures.
+        also_half: whether to write every picture at half its size besides, as `<name>_half`.
 
     Raises:
         FileNotFoundError, InputError: as `folders.find_pairs`; when a file cannot be written; and when `output` is
@@ -47,7 +56,7 @@ def prepare(folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, .
     tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter for most of their time
     try:
-        done = pool.map(lambda pairs: _prepare_picture(pairs, output), tasks)
+        done = pool.map(lambda pairs: _prepare_picture(pairs, output, also_half), tasks)
         results = list(tqdm(done, "preparing", len(tasks), unit="picture"))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -55,25 +64,32 @@ def prepare(folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, .
     return Counts(results.count(True), results.count(False), broken)
 
 
-def _prepare_picture(pairs: dict[int, Pair], output: epath.Path) -> bool | str:
+def _prepare_picture(pairs: dict[int, Pair], output: epath.Path, also_half: bool) -> bool | str:
     """Write what is missing of one picture; return whether there was anything, or what is wrong with it."""
+    read = functools.cache(read_rgb)
+    try:
+        targets = _missing(pairs, output, read)
+        if also_half:
+            half = {scale: Pair(f"{pair.name}_half", pair.hr) for scale, pair in pairs.items()}
+            targets += _missing(half, output, functools.cache(lambda path: imresize(read(path), 0.5)))
+    except (InputError, OSError) as error:
+        return str(error)
+    for path, picture in targets:
+        write_picture(path, picture)
+    return bool(targets)
+
+
+def _missing(pairs: dict[int, Pair], output: epath.Path, read: Callable[[epath.Path], RGBPicture]) -> list[Target]:
+    """Return what is to be written of one picture, the HR picture last: only then is the picture found."""
     pair = next(iter(pairs.values()))
     hr_target = output / "HR" / f"{pair.name}{SUFFIX}"
     lr_targets = {scale: output / f"LR_bicubic/X{scale}/{pair.name}x{scale}{SUFFIX}" for scale in pairs}
-    read = functools.cache(read_rgb)
-    try:
-        targets = [
-            (target, read_pair(pairs[scale], scale, read)[0])
-            for scale, target in lr_targets.items()
-            if not _is_fresh(target, pairs[scale].lr or pair.hr)
-        ]
-        if not _is_fresh(hr_target, pair.hr):
-            targets.append((hr_target, read(pair.hr)))
-    except (InputError, OSError) as error:
-        return str(error)
-    for path, picture in targets:  # the HR picture last: only then is the picture found
-        write_picture(path, picture)
-    return bool(targets)
+    targets = [
+        (target, read_pair(pairs[scale], scale, read)[0])
+        for scale, target in lr_targets.items()
+        if not _is_fresh(target, pairs[scale].lr or pair.hr)
+    ]
+    return targets if _is_fresh(hr_target, pair.hr) else [*targets, (hr_target, read(pair.hr))]
 
 
 def _is_fresh(target: epath.Path, source: epath.Path) -> bool:
@@ -85,9 +101,14 @@ def main() -> None:
     parser = command.Parser("python -m data.prepare", description=__doc__)
     parser.add_argument("--input", required=True, help="data set in any layout, or pictures, in folders too")
     parser.add_argument("--output", required=True, help="folder for the arrays")
-    parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures (%(default)s)")
+    parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures, each of these made (%(default)s)")
+    parser.add_argument(
+        "--also_half",
+        action="store_true",
+        help="every picture at half its size besides: photographs that are a little blurred are better targets so",
+    )
     flags = parser.parse_args()
-    counts = prepare(flags.input, flags.output, _parse_scales(flags.scale))
+    counts = prepare(flags.input, flags.output, _parse_scales(flags.scale), also_half=flags.also_half)
     print(f"{counts.written} pictures prepared, {counts.kept} were there: {flags.output}")
     if counts.broken:
         print("\n".join(f"skipped: {message}" for message in counts.broken))

@@ -13,6 +13,7 @@ from data.prepare import prepare
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures.images import read_rgb
 from msnlan_jax.pictures.pairs import read_pair
+from msnlan_jax.pictures.resize import imresize
 from msnlan_jax.runtime import command
 from tests.samples import experiment, noise, save_noise, snapshot
 
@@ -63,6 +64,19 @@ def test_given_lr_pictures_are_kept_and_missing_ones_made(tmp_path, output):
         sources.open_pictures(on_folder(output))[1:], [read_pair(find_pairs(tmp_path / "set/HR", 2)[1], 2)]
     )
     assert open_picture(output / "LR_bicubic/X3/ax3.npy").shape == (8, 12, 3)
+
+
+def test_pictures_at_half_their_size_are_further_pictures(photos, output, tmp_path):
+    (tmp_path / "halves").mkdir()
+    for name in SHAPES:
+        write_picture(tmp_path / f"halves/{name[0]}_half.npy", imresize(read_rgb(photos / name), 0.5))
+    assert prepare(photos, output, (2, 3), also_half=True) == (3, 0, [])
+    assert prepare(photos, output, (2, 3), also_half=True) == (0, 3, [])
+    for scale in (2, 3):
+        pairs = find_pairs(photos, scale) + find_pairs(tmp_path / "halves", scale, arrays=True)
+        expected = sorted(pairs, key=lambda pair: f"{pair.name}.npy")
+        found = sources.open_pictures(on_folder(output, scale, patch_size=4))
+        assert_same_pictures(found, [read_pair(pair, scale, open_picture) for pair in expected])
 
 
 def test_what_is_there_is_kept_unless_its_picture_is_newer(photos, output):

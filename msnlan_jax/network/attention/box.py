@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.attention.filters import Matrix, filter_columns, filter_rows, unfused
+from msnlan_jax.network.attention.filters import Matrix, filter_columns, filter_padded_rows, pad_rows, unfused
 from msnlan_jax.network.attention.operands import Operands
 
 # The two matrices of a batch are kept for the gradient up to so many bytes.
@@ -122,13 +122,14 @@ def _filtered_products(
 ) -> Matrix:
     """D_k of the products of all pairs, and what `finish` makes of it."""
     products = jnp.einsum("hwd,xyd->hwxy", a, b, preferred_element_type=jnp.float32)
-    return unfused(lambda y: finish(filter_rows(y, k)), filter_columns(products, k), a)
+    padded = unfused(lambda y: pad_rows(filter_columns(y, k), k), products, a)
+    return unfused(lambda y: finish(filter_padded_rows(y, products.shape, k)), padded, a)
 
 
 def _filter(x: Matrix, k: int, given: Array) -> Matrix:
     """D_k of a matrix, in float32."""
-    columns = unfused(lambda y: filter_columns(y, k), x.astype(jnp.float32), given)
-    return unfused(lambda y: filter_rows(y, k), columns, given)
+    padded = unfused(lambda y: pad_rows(filter_columns(y, k), k), x.astype(jnp.float32), given)
+    return unfused(lambda y: filter_padded_rows(y, x.shape, k), padded, given)
 
 
 def _sum(x: Matrix, axes: tuple[int, int], given: Array) -> Array:

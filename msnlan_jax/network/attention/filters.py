@@ -3,6 +3,7 @@
 It is separable in rows and columns, and its own transpose, so that its gradient is itself.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +15,22 @@ from jaxtyping import Array, Float
 Matrix = Float[Array, "h w hk wk"]
 
 
-def filter_rows(x: Matrix, k: int) -> Matrix:
-    """Σ over dy of `x[y + dy, :, y' + dy, :]`, zero outside the grids: D_k's half along rows."""
+def pad_rows(x: Matrix, k: int) -> Float[Array, "l lk"]:
+    """Flatten both grids, with as many rows of zeros around each as a patch reaches beyond it."""
     h, w, hk, wk = x.shape
-    flat = total = x.reshape(h * w, hk * wk)
-    for d in range(1, _reach(k, h, hk) + 1):
-        total += jnp.pad(flat[d * w :, d * wk :], ((0, d * w), (0, d * wk)))
-        total += jnp.pad(flat[: (h - d) * w, : (hk - d) * wk], ((d * w, 0), (d * wk, 0)))
-    return total.reshape(x.shape)
+    r = _reach(k, h, hk)
+    return jnp.pad(x.reshape(h * w, hk * wk), ((r * w, r * w), (r * wk, r * wk)))
+
+
+def filter_padded_rows(padded: Float[Array, "l lk"], shape: tuple[Any, ...], k: int) -> Matrix:
+    """Σ over dy of `x[y + dy, :, y' + dy, :]`, zero outside the grids: D_k's half along rows, of `pad_rows(x, k)`.
+
+    Padded beforehand: with a padding for every term, XLA for CPU would ask of every value whether it is there.
+    """
+    h, w, hk, wk = shape
+    rows = range(2 * _reach(k, h, hk) + 1)
+    terms = (jax.lax.slice(padded, (d * w, d * wk), (d * w + h * w, d * wk + hk * wk)) for d in rows)
+    return functools.reduce(jnp.add, terms).reshape(shape)
 
 
 def filter_columns(x: Matrix, k: int) -> Matrix:
