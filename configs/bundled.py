@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.model.n_feats = 32
     config.model.n_blocks = 2
     config.batch_size = 8
-    config.patch_size = 24  # attention takes half of the time of a step, and at 32 two thirds
+    config.patch_size = 24  # attention takes over half of a step's time, and at 32 two thirds
     config.learning_rate = 5e-4
     config.schedule = "halving"
     config.halve_every = 1_000_000
