@@ -1,4 +1,4 @@
-# Two commands: `make demo`, three minutes on two CPU cores, and `make test`, ten, each after installing once. Everything
+# Two commands: `make demo`, four minutes on two CPU cores, and `make test`, ten, each after installing once. Everything
 # is installed into .venv; nothing system-wide.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,7 +26,7 @@ TORCH ?= torch==2.13.0
 	touch $@
 
 demo: .venv/train
-	@echo "Training for 400 steps, then scoring: about three minutes on two CPU cores"
+	@echo "Training for 400 steps, then scoring: about four minutes on two CPU cores"
 	$(BIN)/python train.py --config configs/quickstart.py --workdir runs/demo
 	$(BIN)/python eval.py --weights runs/demo --datasets held_out --inference tile --save_images --output runs/demo/eval
 	$(BIN)/python eval.py --scale 2 --datasets held_out --inference tile --compare "trained just now=runs/demo/eval/results.json" --output runs/demo/bundled
