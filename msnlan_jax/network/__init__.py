@@ -30,6 +30,7 @@ from msnlan_jax.network.parameters import (
     check_arrays,
     to_model,
 )
+from msnlan_jax.network.proof import find_fault
 
 __all__ = [
     "DTYPES",
@@ -47,6 +48,7 @@ __all__ = [
     "abstract_parameters",
     "check_arrays",
     "count_parameters",
+    "find_fault",
     "multiply_adds",
     "parameters",
     "shuffle_factors",

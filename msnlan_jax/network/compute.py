@@ -9,6 +9,7 @@ from msnlan_jax.network.attention import FORMS
 
 DTYPES = ("float32", "bfloat16")
 PRECISIONS = ("default", "high", "highest")
+IMPLEMENTATIONS = ("auto", "plain", "kernels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,9 @@ class Compute:
         dtype: of the activations, "float32" or "bfloat16". Parameters are float32.
         precision: of matrix products, "highest" for exact float32 on every backend; "default" is faster on TPU and
             GPU, and there means bf16 or TF32.
+        implementation: of residual groups and attention: "plain" layers, or Pallas "kernels" for TPUs where there are
+            some for the sizes at hand and the precision is "default"; "auto" for kernels in training on a TPU, if they
+            prove themselves there first (`training`), and plain layers elsewhere.
         attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
         score_bytes: how many bytes of attention scores are held at once; None for 256 MiB.
         loops: run a group's blocks as a loop over their stacked parameters, which compiles several times faster, or
@@ -33,13 +37,19 @@ class Compute:
 
     dtype: str = "float32"
     precision: str = "highest"
+    implementation: str = "auto"
     attention: str = "auto"
     score_bytes: int | None = None
     loops: bool | None = None
     remat: bool | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("dtype", DTYPES), ("precision", PRECISIONS), ("attention", FORMS)):
+        for name, choices in (
+            ("dtype", DTYPES),
+            ("precision", PRECISIONS),
+            ("implementation", IMPLEMENTATIONS),
+            ("attention", FORMS),
+        ):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name}: found {getattr(self, name)!r}, expected one of {', '.join(choices)}")
         for name in ("loops", "remat"):
@@ -47,6 +57,11 @@ class Compute:
                 raise InputError(f"{name}: found {getattr(self, name)!r}, expected None, True or False")
         if self.score_bytes is not None and not (isinstance(self.score_bytes, int) and self.score_bytes > 0):
             raise InputError(f"score_bytes: found {self.score_bytes!r}, expected None or a positive whole number")
+
+    @property
+    def uses_kernels(self) -> bool:
+        """Whether Pallas kernels take what they can."""
+        return self.implementation == "kernels" and self.precision == "default"
 
     @property
     def uses_loops(self) -> bool:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from msnlan_jax.network.attention import inside
 from msnlan_jax.network.compute import Compute
+from msnlan_jax.network.kernels import Packed, can_pack
 
 # Not DIV2K's usual mean. The product is rounded to float32 as the released checkpoint's own biases are.
 RGB_MEAN = np.float32(255) * np.array([0.4025, 0.4482, 0.4264], np.float32)
@@ -87,9 +88,23 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.nn.gelu(x, approximate=False)
 
 
-def concat(parts: Sequence[Array]) -> Float[Array, "b h w c"]:
+# Feature maps: an array `[B,H,W,C]`, or `Packed` for kernels.
+Features = Any
+
+
+def pack(x: Float[Array, "b h w c"], extent: Extent, compute: Compute) -> Features:
+    """Return features as residual groups take them: laid out for kernels, where there are some for them."""
+    return Packed.pack(x) if compute.uses_kernels and extent.size is None and can_pack(x) else x
+
+
+def unpack(x: Features) -> Float[Array, "b h w c"]:
+    """Undo `pack`."""
+    return x.unpack() if isinstance(x, Packed) else x
+
+
+def concat(parts: Sequence[Features]) -> Features:
     """Put the channels of feature maps behind one another."""
-    return jnp.concatenate(parts, axis=-1)
+    return Packed.concat(parts) if isinstance(parts[0], Packed) else jnp.concatenate(parts, axis=-1)
 
 
 class Conv(nnx.Conv):
@@ -121,13 +136,20 @@ class Conv(nnx.Conv):
         )
         self.margin = margin
 
-    def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h_out w_out c_out"]:
+    def __call__(self, x: Features, extent: Extent = WHOLE) -> Features:
         """Return the output, zero beyond its `extent`."""
+        if isinstance(x, Packed):
+            return x.convolve(*self.parameters(), str(self.precision))
         if self.margin:
             # Not by the convolution itself, whose gradient XLA for CPU would compute many times slower.
             around = (self.margin // 2, self.margin // 2)
             x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
         return extent.mask(super().__call__(x))
+
+    def parameters(self) -> tuple[Float[Array, "k k c_in c_out"], Float[Array, " c_out"]]:
+        """Return kernel and bias."""
+        assert self.bias is not None
+        return self.kernel[...], self.bias[...]
 
 
 class UpsamplingConv(Conv):

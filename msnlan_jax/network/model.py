@@ -6,6 +6,7 @@ Processing 2024, 109362, and the authors' released model, which wins where the t
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +16,22 @@ from jaxtyping import Array, Float, Int
 from msnlan_jax.errors import InputError
 from msnlan_jax.network.attention import patch_attention
 from msnlan_jax.network.compute import EXACT, Compute
+from msnlan_jax.network.kernels import GroupWeights, Packed
 from msnlan_jax.network.layers import (
     WHOLE,
     ChannelAttention,
     Conv,
     Embedding,
     Extent,
+    Features,
     UpsamplingConv,
     add_mean,
     concat,
     gelu,
+    pack,
     run_in_series,
     subtract_mean,
+    unpack,
 )
 
 KERNEL_SIZES = (3, 5, 7)
@@ -101,9 +106,35 @@ class ResidualGroup(nnx.Module):
         self.blocks = nnx.List([RMAB(n_feats, compute=compute, rngs=rngs) for _ in range(n_blocks)])
         self.conv = Conv(n_feats, n_feats, 3, compute=compute, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"], extent: Extent = WHOLE) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Features, extent: Extent = WHOLE) -> Features:
         """Return the group's output, the shape of `x`."""
+        if isinstance(x, Packed):
+            return x.residual_group(self._weights())
         return x + self.conv(run_in_series(self.blocks, x, extent, self.compute), extent)
+
+    def _weights(self) -> GroupWeights:
+        """Return the parameters as kernels take them."""
+
+        def stack(convs: Iterable[Conv]) -> tuple[Array, Array]:
+            kernels, biases = zip(*(conv.parameters() for conv in convs), strict=True)
+            return jnp.stack(kernels), jnp.stack(biases)
+
+        blocks = list(self.blocks)
+        kernels, biases = zip(*(stack(block.convs) for block in blocks), strict=True)
+        fusion, fusion_bias = stack(block.fusion for block in blocks)
+        squeeze, squeeze_bias = stack(block.channel_attention.squeeze for block in blocks)
+        excite, excite_bias = stack(block.channel_attention.excite for block in blocks)
+        return GroupWeights(
+            jnp.stack(kernels),
+            jnp.stack(biases),
+            fusion[:, 0, 0],
+            fusion_bias,
+            squeeze[:, 0, 0],
+            squeeze_bias,
+            excite[:, 0, 0],
+            excite_bias,
+            *self.conv.parameters(),
+        )
 
 
 class NonLocalBranch(nnx.Module):
@@ -218,15 +249,16 @@ class MSNLAN(nnx.Module):
             raise InputError(f"x: found shape {jnp.shape(x)}, expected [B,H,W,3]")
         extent = Extent(size)
         h = f = self.head(subtract_mean(x, extent), extent)
-        outputs = []
+        f, outputs = pack(f, extent, self.compute), []
         for group in self.groups_before:
             f = group(f, extent)
             outputs.append(f)
-        m = self.attention(self.fusion_before(concat(outputs), extent), extent)
+        m = self.attention(unpack(self.fusion_before(concat(outputs), extent)), extent)
+        m = pack(m, extent, self.compute)
         f = self.groups_after[0](m, extent)
         for fusion, group in zip(self.fusions_after, list(self.groups_after)[1:], strict=True):
             f = group(fusion(concat([f, m]), extent), extent)
-        f = self.body_conv(f, extent) + h
+        f = self.body_conv(unpack(f), extent) + h
         for upsample in self.upsampler:
             extent = extent.finer(upsample.factor)
             f = upsample(f, extent)

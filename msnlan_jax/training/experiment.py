@@ -14,7 +14,15 @@ from msnlan_jax.training.losses import LOSSES
 
 SCHEDULES = ("halving", "cosine")
 # The fields that describe the network and how it computes.
-_NETWORK = {"scale": int, "model": ConfigDict, "dtype": str, "precision": str, "blocks": str, "remat": str}
+_NETWORK = {
+    "scale": int,
+    "model": ConfigDict,
+    "dtype": str,
+    "precision": str,
+    "implementation": str,
+    "blocks": str,
+    "remat": str,
+}
 _BLOCKS = {"auto": None, "scan": True, "unroll": False}
 _REMAT = {"auto": None, "on": True, "off": False}
 _INTERVALS = ("log_every", "eval_every", "checkpoint_every", "halve_every")
@@ -51,7 +59,7 @@ class Experiment:
 
     Attributes:
         network: the network's sizes, from `scale` and `model`.
-        compute: how it computes, from `dtype`, `precision`, `blocks` and `remat`.
+        compute: how it computes, from `dtype`, `precision`, `implementation`, `blocks` and `remat`.
         data: the pictures to train on.
         eval: the pictures to validate on.
 
@@ -141,14 +149,14 @@ def _read_section(section: ConfigDict, types: Mapping[str, Any], prefix: str = "
 
 
 def _read_network(
-    scale: int, model: ConfigDict, dtype: str, precision: str, blocks: str, remat: str
+    scale: int, model: ConfigDict, dtype: str, precision: str, implementation: str, blocks: str, remat: str
 ) -> tuple[MSNLANConfig, Compute]:
     _check_choice("blocks", blocks, tuple(_BLOCKS))
     _check_choice("remat", remat, tuple(_REMAT))
     sizes = _read_section(model, {"n_feats": int, "n_groups": int, "n_blocks": int}, "model.")
     with naming("config"):
         network = MSNLANConfig(scale, **sizes)
-        return network, Compute(dtype, precision, loops=_BLOCKS[blocks], remat=_REMAT[remat])
+        return network, Compute(dtype, precision, implementation, loops=_BLOCKS[blocks], remat=_REMAT[remat])
 
 
 def _check(experiment: Experiment, n_devices: int) -> None:

@@ -16,8 +16,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.inference import Programs
-from msnlan_jax.network import MSNLAN, parameters
-from msnlan_jax.runtime import StopSignal
+from msnlan_jax.network import MSNLAN, Compute, find_fault, parameters
+from msnlan_jax.runtime import StopSignal, distributed
 from msnlan_jax.training.experiment import Experiment
 from msnlan_jax.training.monitor import Monitor
 from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_parameters
@@ -46,12 +46,16 @@ def train(experiment: Experiment, workdir: epath.PathLike, loader: Loader, valid
     Source: SPEC.md §4.
     """
     began = time.perf_counter()
+    compute, fault = settle_implementation(experiment)
+    experiment = dataclasses.replace(experiment, compute=compute)
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     graph, _ = parameters.abstract_parameters(experiment.network, experiment.compute)
     checkpoints = Checkpoints(workdir, experiment.keep_checkpoints)
     start, state = restore_or_init(experiment, checkpoints, mesh)
     monitor = Monitor(workdir, start, experiment.total_steps, experiment.batch_size)
     run = _Run(experiment, mesh, checkpoints, monitor, state)
+    if fault:
+        monitor.say(f"kernels: {fault}; going on with the plain layers, which are slower")
     if start:
         monitor.say(f"continuing after step {start} of {experiment.total_steps}, from {workdir}")
     try:
@@ -65,6 +69,24 @@ def train(experiment: Experiment, workdir: epath.PathLike, loader: Loader, valid
         monitor.close()
         checkpoints.close()
     return run.step
+
+
+def settle_implementation(experiment: Experiment) -> tuple[Compute, str]:
+    """Return how the network is to compute, "auto" decided, and what is wrong with its kernels where something is.
+
+    On TPU kernels are taken if on this chip they compute what the plain layers do; in all processes or in none.
+    """
+    compute = experiment.compute
+    if compute.implementation != "auto":
+        return compute, ""
+    kernels = dataclasses.replace(compute, implementation="kernels")
+    if jax.default_backend() != "tpu" or not kernels.uses_kernels:
+        return dataclasses.replace(compute, implementation="plain"), ""
+    batch = experiment.batch_size // (jax.device_count() * experiment.accumulate)
+    fault = find_fault(experiment.network, kernels, batch, experiment.patch_size)
+    if distributed.any_process(bool(fault)):
+        return dataclasses.replace(compute, implementation="plain"), fault or "they fail in another process"
+    return kernels, ""
 
 
 class _Run:

@@ -1,12 +1,14 @@
 """The gradient's kernel of a residual group: grid over tiles of pictures and blocks, the last block first."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels.activation import gelu_slope
@@ -30,22 +32,23 @@ class Gradients(NamedTuple):
     """Gradients of every tile t and block n: of matrices as `forms` lays them out but transposed, in float32.
 
     Attributes:
-        convs: of the three convolutions' matrices.
-        conv_biases: of their biases, not yet summed over pictures and columns.
-        fusion: of the fusion's matrix.
-        fusion_bias: of its bias, not yet summed.
-        gate: of what channel attention's two matrices put out, for every picture, as the statistics are laid out.
-        closing: of the matrix of the convolution after the blocks.
-        closing_bias: of its bias, not yet summed.
+        convs: of the three convolutions' matrices, `[t, n, 3, lanes, operand]`.
+        conv_biases: of their biases, not yet summed over pictures and columns, `[t, n, 3, sublanes, lanes]`.
+        fusion: of the fusion's matrix, `[t, n, lanes, 3·lanes]`.
+        fusion_bias: of its bias, not yet summed, `[t, n, sublanes, lanes]`.
+        gate: of what channel attention's two matrices put out, as the statistics are laid out,
+            `[t, n, 2, sublanes, lanes]`.
+        closing: of the matrix of the convolution after the blocks, `[t, lanes, operand]`.
+        closing_bias: of its bias, not yet summed, `[t, sublanes, lanes]`.
     """
 
-    convs: Float[Array, "t n 3 lanes operand"]
-    conv_biases: Float[Array, "t n 3 sublanes lanes"]
-    fusion: Float[Array, "t n lanes lanes_thrice"]
-    fusion_bias: Float[Array, "t n sublanes lanes"]
-    gate: Float[Array, "t n 2 sublanes lanes"]
-    closing: Float[Array, "t lanes operand"]
-    closing_bias: Float[Array, "t sublanes lanes"]
+    convs: Any
+    conv_biases: Any
+    fusion: Any
+    fusion_bias: Any
+    gate: Any
+    closing: Any
+    closing_bias: Any
 
 
 class _Scratch(NamedTuple):
@@ -64,7 +67,7 @@ class _Scratch(NamedTuple):
     sums: tuple[Any, Any, Any]
     inputs: tuple[Any, Any, Any]
     cotangents: tuple[Any, Any]
-    semaphores: Any
+    semaphores: Any = None
 
 
 def backward(
@@ -80,34 +83,17 @@ def backward(
         interpret: run without a TPU.
     """
     n_blocks, dtype, products_dtype = forms.convs.shape[0], cotangent.dtype, forms.convs.dtype
-    tiles, *rest = packing.shape
-    shape, padded = tuple(rest), (packing.rows + 2, packing.pairs + 2, SUBLANES, LANES)
+    tiles = packing.tiles
 
     def block_of(n: Any) -> Any:
         return n_blocks - 1 - n
 
-    of_block = Gradients(
-        (3, LANES, OPERAND), (3, SUBLANES, LANES), (LANES, 3 * LANES), (SUBLANES, LANES), (2, SUBLANES, LANES), (), ()
-    )
-    of_tile = {"closing": (LANES, OPERAND), "closing_bias": (SUBLANES, LANES)}
-    shapes = Gradients(*((tiles, n_blocks, *one) for one in of_block))._replace(
-        **{name: (tiles, *one) for name, one in of_tile.items()}
-    )
-    specs = Gradients(
-        *(
-            pl.BlockSpec((None, None, *one), lambda t, n, zeros=(0,) * len(one): (t, block_of(n), *zeros))
-            for one in of_block
-        )
-    )._replace(**{name: pl.BlockSpec((None, *one), lambda t, n: (t, 0, 0)) for name, one in of_tile.items()})
+    outputs = _outputs(packing, n_blocks, block_of)
     in_hbm = pl.BlockSpec(memory_space=pl.ANY)
     statistics = pl.BlockSpec((None, None, 2, SUBLANES, LANES), lambda t, n: (t, block_of(n), 0, 0, 0))
-    scratch = _Scratch(
-        pltpu.VMEM(shape, dtype),
-        pltpu.VMEM(shape, dtype),
-        (pltpu.VMEM(shape, dtype),) * 3,
-        (pltpu.VMEM(padded, products_dtype),) * 3,
-        (pltpu.VMEM(padded, products_dtype),) * 2,
-        pltpu.SemaphoreType.DMA((8,)),
+    maps = _working_maps(packing, dtype, products_dtype)
+    scratch = jax.tree.map(lambda a: pltpu.VMEM(a.shape, a.dtype), maps)._replace(
+        semaphores=pltpu.SemaphoreType.DMA((8,))
     )
     result: tuple[Array, Gradients] = pl.pallas_call(
         functools.partial(_run, packing),
@@ -115,17 +101,59 @@ def backward(
         in_specs=[in_hbm, Kept(in_hbm, in_hbm, in_hbm, in_hbm, statistics), block_specs(forms, block_of)],
         out_shape=(
             jax.ShapeDtypeStruct(packing.shape, dtype),
-            jax.tree.map(
-                lambda s: jax.ShapeDtypeStruct(s, jnp.float32), shapes, is_leaf=lambda s: type(s) is tuple
-            ),
+            Gradients(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape, _ in outputs)),
         ),
-        out_specs=(in_hbm, specs),
+        out_specs=(in_hbm, Gradients(*(spec for _, spec in outputs))),
         scratch_shapes=[scratch],
         interpret=interpret,
         compiler_params=compiler_params(),
         name="residual_group_gradient",
     )(cotangent, kept, forms)
     return result
+
+
+def _outputs(packing: Packing, n_blocks: int, block_of: Callable[[Any], Any]) -> list[tuple[Any, pl.BlockSpec]]:
+    """Return the shape of each of `Gradients`, and how the grid's steps see it."""
+
+    def of_block(*shape: int) -> tuple[Any, pl.BlockSpec]:
+        zeros = (0,) * len(shape)
+        return (packing.tiles, n_blocks, *shape), pl.BlockSpec(
+            (None, None, *shape), lambda t, n: (t, block_of(n), *zeros)
+        )
+
+    def of_group(*shape: int) -> tuple[Any, pl.BlockSpec]:
+        return (packing.tiles, *shape), pl.BlockSpec((None, *shape), lambda t, n: (t, 0, 0))
+
+    return [
+        of_block(3, LANES, OPERAND),
+        of_block(3, SUBLANES, LANES),
+        of_block(LANES, 3 * LANES),
+        of_block(SUBLANES, LANES),
+        of_block(2, SUBLANES, LANES),
+        of_group(LANES, OPERAND),
+        of_group(SUBLANES, LANES),
+    ]
+
+
+def _working_maps(packing: Packing, dtype: DTypeLike, products_dtype: DTypeLike) -> _Scratch:
+    """Return shapes and dtypes of a block's maps."""
+    plain = jax.ShapeDtypeStruct(packing.shape[1:], dtype)
+    padded = jax.ShapeDtypeStruct((packing.rows + 2, packing.pairs + 2, SUBLANES, LANES), products_dtype)
+    return _Scratch(plain, plain, (plain,) * 3, (padded,) * 3, (padded,) * 2)
+
+
+def working_bytes(packing: Packing, dtype: DTypeLike, products_dtype: DTypeLike) -> int:
+    """Return the fast memory that a group's gradient takes; its forward pass takes less.
+
+    Args:
+        packing: of the features.
+        dtype: of the features.
+        products_dtype: of products' operands.
+    """
+    maps: list[Any] = jax.tree.leaves(_working_maps(packing, dtype, products_dtype))
+    # Matrices and their gradients, of one block and the next.
+    matrices: int = 2 * (4 * 4 * LANES * OPERAND + 4 * jnp.dtype(products_dtype).itemsize * LANES * OPERAND)
+    return matrices + sum(a.size * jnp.dtype(a.dtype).itemsize for a in maps)
 
 
 def _run(

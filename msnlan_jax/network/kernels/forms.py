@@ -118,9 +118,7 @@ class Gate(NamedTuple):
     inner: Float[Array, "sublanes lanes"]
 
 
-def gate_of(
-    mean: Float[Array, "sublanes lanes"], variance: Float[Array, "sublanes lanes"], forms: GateForms
-) -> Gate:
+def gate_of(mean: Float[Array, "sublanes lanes"], variance: Float[Array, "sublanes lanes"], forms: GateForms) -> Gate:
     """Return a picture's gate in a block from its statistics, as `ChannelAttention` does; for use within a kernel."""
     positive = variance > 0
     deviation = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from msnlan_jax.network.kernels import chip
 from msnlan_jax.network.kernels.activation import gelu
 from msnlan_jax.network.kernels.forms import ForwardForms, gate_of
 from msnlan_jax.network.kernels.packing import LANES, SUBLANES, Packing
@@ -36,7 +36,7 @@ class Kept(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    """A block's maps in fast memory: x, the four that convolutions read, with borders, and what is kept of the others."""
+    """A block's maps in fast memory: x, the four that convolutions read, with borders, and what else is kept."""
 
     x: Any
     maps: tuple[Any, Any, Any, Any]
@@ -98,7 +98,8 @@ def forward(
 
 
 def compiler_params() -> pltpu.CompilerParams:
-    return pltpu.CompilerParams(vmem_limit_bytes=120 * 2**20, dimension_semantics=("arbitrary", "arbitrary"))
+    """Return how both kernels are compiled."""
+    return pltpu.CompilerParams(vmem_limit_bytes=chip.usable_bytes(), dimension_semantics=("arbitrary", "arbitrary"))
 
 
 def block_specs(forms: Any, block_of: Any) -> Any:

@@ -49,7 +49,7 @@ def to_both(bias: Float[Array, "*n c"]) -> Float[Array, "*n 1 lanes"]:
 
 
 def gather_rows(padded: Any, row: jax.Array, n_rows: int) -> Float[Array, "positions operand"]:
-    """Return the operand of `n_rows` rows' convolution, from a reference to `[rows + 2, pairs + 2, sublanes, lanes]`."""
+    """Return the operand of a convolution's rows, of a reference `[rows + 2, pairs + 2, sublanes, lanes]`."""
     pairs = padded.shape[1] - 2
     positions = n_rows * pairs * SUBLANES
     first = jax.lax.broadcasted_iota(jnp.int32, (positions, LANES), 1) < CHANNELS

@@ -1,11 +1,14 @@
 """A residual group on packed features, with its gradient."""
 
 import functools
+from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from msnlan_jax.network.kernels import chip
 from msnlan_jax.network.kernels.backward import Gradients, backward
 from msnlan_jax.network.kernels.forms import GroupWeights, backward_forms, forward_forms
 from msnlan_jax.network.kernels.forward import Kept, forward
@@ -18,11 +21,13 @@ Packed = Float[Array, "tiles rows pairs sublanes lanes"]
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def residual_group(packing: Packing, products: str, x: Packed, weights: GroupWeights) -> Packed:
     """Run a residual group (SPEC.md §1) on packed features."""
-    return forward(packing, x, forward_forms(weights, products), keeps=False, interpret=_interprets())[0]
+    return forward(packing, x, forward_forms(weights, products), keeps=False, interpret=chip.interprets())[0]
 
 
-def _forward(packing: Packing, products: str, x: Packed, weights: GroupWeights) -> tuple[Packed, tuple[Kept | None, GroupWeights]]:
-    out, kept = forward(packing, x, forward_forms(weights, products), keeps=True, interpret=_interprets())
+def _forward(
+    packing: Packing, products: str, x: Packed, weights: GroupWeights
+) -> tuple[Packed, tuple[Kept | None, GroupWeights]]:
+    out, kept = forward(packing, x, forward_forms(weights, products), keeps=True, interpret=chip.interprets())
     return out, (kept, weights)
 
 
@@ -30,7 +35,7 @@ def _backward(
     packing: Packing, products: str, residuals: tuple[Kept, GroupWeights], cotangent: Packed
 ) -> tuple[Packed, GroupWeights]:
     kept, weights = residuals
-    to_input, found = backward(packing, cotangent, kept, backward_forms(weights, products), interpret=_interprets())
+    to_input, found = backward(packing, cotangent, kept, backward_forms(weights, products), interpret=chip.interprets())
     return to_input, _fold(found, kept, weights, packing)
 
 
@@ -40,10 +45,11 @@ residual_group.defvjp(_forward, _backward)
 def _fold(found: Gradients, kept: Kept, weights: GroupWeights, packing: Packing) -> GroupWeights:
     """Return the gradients of parameters from those of the matrices that kernels multiply with."""
 
-    def undo(layout, gradient: Array, like: Array, *, transposed: bool = True) -> Array:
+    def undo(layout: Callable[[Array], Array], gradient: Array, like: Array, *, transposed: bool = True) -> Array:
         total = gradient.sum(0)
         total = total.swapaxes(-1, -2) if transposed else total
-        return jax.linear_transpose(layout, like)(total)[0]
+        (folded,) = jax.linear_transpose(layout, like)(total)
+        return cast(Array, folded)
 
     def add_pictures(gradient: Array) -> Array:
         return gradient.sum(-2, keepdims=True)
@@ -68,8 +74,3 @@ def _fold(found: Gradients, kept: Kept, weights: GroupWeights, packing: Packing)
         undo(to_tiles, found.closing, weights.closing),
         undo(to_both, add_pictures(found.closing_bias), weights.closing_bias, transposed=False),
     )
-
-
-def _interprets() -> bool:
-    """Whether kernels are run without a TPU."""
-    return jax.default_backend() != "tpu"
