@@ -83,7 +83,7 @@ def settle_implementation(experiment: Experiment) -> tuple[Compute, str]:
     if jax.default_backend() != "tpu" or not kernels.uses_kernels:
         return dataclasses.replace(compute, implementation="plain"), ""
     batch = experiment.batch_size // (jax.device_count() * experiment.accumulate)
-    fault = find_fault(experiment.network, kernels, batch, experiment.patch_size)
+    fault = find_fault(experiment.network.n_feats, kernels, batch, experiment.patch_size)
     if distributed.any_process(bool(fault)):
         return dataclasses.replace(compute, implementation="plain"), fault or "they fail in another process"
     return kernels, ""

@@ -153,7 +153,7 @@ def working_bytes(packing: Packing, dtype: DTypeLike, products_dtype: DTypeLike)
     maps: list[Any] = jax.tree.leaves(_working_maps(packing, dtype, products_dtype))
     # Matrices and their gradients, of one block and the next.
     matrices: int = 2 * (4 * 4 * LANES * OPERAND + 4 * jnp.dtype(products_dtype).itemsize * LANES * OPERAND)
-    return matrices + sum(a.size * jnp.dtype(a.dtype).itemsize for a in maps)
+    return matrices + sum(int(a.size) * int(jnp.dtype(a.dtype).itemsize) for a in maps)
 
 
 def _run(
@@ -252,18 +252,18 @@ def _run(
     wait(loads.second)
     wait(loads.others)
     mean, variance = kept.statistics[0], kept.statistics[1]
-    gate, deviation, _, inner = gate_of(mean, variance, forms.gate)
-    to_excite = rows.sum_pictures(rows.sum(correlate, zero)) * gate * (1 - gate)
+    gate = gate_of(mean, variance, forms.gate)
+    to_excite = rows.sum_pictures(rows.sum(correlate, zero)) * gate.gate * (1 - gate.gate)
     # Both halves of the lanes hold the same: a product over them counts everything twice.
     to_inner = 0.5 * exact_dot(to_excite, forms.gate.excite[...], transpose=True)
-    to_squeeze = jnp.where(inner > 0, to_inner, 0.0)
+    to_squeeze = jnp.where(gate.inner > 0, to_inner, 0.0)
     gradients.gate[0], gradients.gate[1] = to_squeeze, to_excite
     to_statistic = exact_dot(to_squeeze, forms.gate.squeeze[...], transpose=True) / packing.positions
-    to_statistic += pltpu.roll(to_statistic, CHANNELS, 1)
-    slope = jnp.where(variance > 0, to_statistic / jnp.where(variance > 0, deviation, 1.0), 0.0)
+    to_statistic = to_statistic + pltpu.roll(to_statistic, CHANNELS, 1)
+    slope = jnp.where(variance > 0, to_statistic / jnp.where(variance > 0, gate.deviation, 1.0), 0.0)
     offset = to_statistic - slope * mean
 
-    spread_out = functools.partial(spread, scale=gate, slope=slope, offset=offset)
+    spread_out = functools.partial(spread, scale=gate.gate, slope=slope, offset=offset)
     gradients.fusion_bias[...], gradients.conv_biases[2] = rows.sum(spread_out, (zero, zero))
     rows.fill_borders(here)
     rows.fill_borders(scratch.inputs[2])

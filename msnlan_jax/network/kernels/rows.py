@@ -34,7 +34,8 @@ class Rows:
 
     def read(self, ref: Any, row: Any) -> Float[Array, "n pairs sublanes lanes"]:
         """Read rows in float32."""
-        return ref[pl.ds(row, self.step)].astype(jnp.float32)
+        value: Array = ref[pl.ds(row, self.step)].astype(jnp.float32)
+        return value
 
     def read_inner(self, padded: Any, row: Any) -> Float[Array, "positions lanes"]:
         """Read rows of a map with borders, as the operand of a product."""
