@@ -127,4 +127,5 @@ def dot(a: Array, b: Array) -> Array:
 
 def dot_positions(a: Float[Array, "positions m"], b: Float[Array, "positions n"]) -> Float[Array, "m n"]:
     """Return the product over positions, in float32."""
-    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    # Transposed in float32, which the unit for that does alone: in bfloat16 the multipliers would have to help.
+    return dot(a.astype(jnp.float32).T.astype(a.dtype), b)
