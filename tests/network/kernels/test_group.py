@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from msnlan_jax.network.compute import Compute
-from msnlan_jax.network.kernels import Packed, activation, can_pack, chip
+from msnlan_jax.network.kernels import Packed, activation, can_pack, chip, packed
 from msnlan_jax.network.kernels.packing import CHANNELS, SUBLANES, Packing
 from msnlan_jax.network.layers import WHOLE, Extent, pack
 from msnlan_jax.network.model import ResidualGroup
@@ -51,17 +51,18 @@ def test_a_group_is_the_plain_one_with_every_gradient(shape):
         )
 
 
-@pytest.mark.parametrize("shape", [(3, 9, 6), (16, 5, 6)], ids=str)
-def test_in_bfloat16_a_group_is_as_near_to_float32_as_the_plain_one(shape):
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 9, 6), "bfloat16"), ((16, 5, 6), "float32")])
+def test_with_products_in_bfloat16_a_group_is_as_near_to_float32_as_the_plain_one(monkeypatch, shape, dtype):
     x = jnp.asarray(normal(0, *shape, CHANNELS))
     exact = outputs(x, "float32", packs=False)
+    monkeypatch.setattr(packed, "products_dtype", lambda dtype: "bfloat16")  # as on a TPU
     kernels, plain = (
-        {name: relative_l2(value, exact[name]) for name, value in outputs(x, "bfloat16", packs=packs).items()}
-        for packs in (True, False)
+        {name: relative_l2(value, exact[name]) for name, value in found.items()}
+        for found in (outputs(x, dtype, packs=True), outputs(x, "bfloat16", packs=False))
     )
     # Both round the features themselves once a block: what is left between them there is luck.
     for name in ("output", "input"):
-        assert kernels.pop(name) <= 1.05 * plain.pop(name)
+        assert 1e-4 < kernels.pop(name) <= 1.05 * plain.pop(name)
     assert sum(error**2 for error in kernels.values()) <= sum(error**2 for error in plain.values())
     assert np.median(list(kernels.values())) <= np.median(list(plain.values()))
 
