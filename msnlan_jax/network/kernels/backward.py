@@ -225,7 +225,7 @@ def _run(
     def add_skip(row: Any) -> None:
         rows.write(gradient, row, rows.read(gradient, row) + rows.read(scratch.fused, row))
 
-    @pl.when((tile == 0) & (step == 0))
+    @pl.when(step == 0)
     def _() -> None:
         for padded in (*scratch.inputs, *scratch.cotangents):
             clear_borders(padded)

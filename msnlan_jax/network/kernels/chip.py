@@ -16,6 +16,12 @@ def fast_memory() -> int:
     return int(pltpu.get_tpu_info().vmem_capacity_bytes)
 
 
+def cores() -> int:
+    """Return how many cores share a device's work."""
+    device = jax.devices()[0]
+    return int(device.num_cores) if device.platform == "tpu" else 1
+
+
 def usable_bytes() -> int:
     """Return how many of them a kernel's buffers may take."""
     return fast_memory() - _RESERVE

@@ -99,7 +99,7 @@ def forward(
 
 def compiler_params() -> pltpu.CompilerParams:
     """Return how both kernels are compiled."""
-    return pltpu.CompilerParams(vmem_limit_bytes=chip.usable_bytes(), dimension_semantics=("arbitrary", "arbitrary"))
+    return pltpu.CompilerParams(vmem_limit_bytes=chip.usable_bytes(), dimension_semantics=("parallel", "arbitrary"))
 
 
 def block_specs(forms: Any, block_of: Any) -> Any:
@@ -147,7 +147,7 @@ def _run(packing: Packing, x: Any, forms: ForwardForms, out: Any, kept: Kept | N
         sums = dot(gather_rows(block_input, row, rows.step), forms.closing[...]) + forms.closing_bias[...]
         rows.write(result, row, rows.read(group_input, row) + rows.unflat(sums))
 
-    @pl.when((tile == 0) & (block == 0))
+    @pl.when(block == 0)
     def _() -> None:
         for padded in scratch.maps:
             clear_borders(padded)

@@ -23,16 +23,19 @@ class Packing:
         batch: pictures B.
         height: rows H of each.
         width: columns W of each.
+        cores: of the chip, among which tiles of pictures are dealt out.
     """
 
     batch: int
     height: int
     width: int
+    cores: int = 1
 
     @property
     def pictures(self) -> int:
         """Pictures in a tile's sublanes, a power of two; beyond `batch` they are zero."""
-        return min(SUBLANES, 1 << (self.batch - 1).bit_length())
+        of_core = -(-self.batch // self.cores)
+        return min(SUBLANES, 1 << (of_core - 1).bit_length())
 
     @property
     def tiles(self) -> int:

@@ -75,6 +75,11 @@ def test_batches_fill_sixteen_sublanes_with_pictures_or_strips(batch):
     assert packing.rows * packing.strips == 48 and not packing.is_padded
 
 
+def test_two_cores_share_a_batch():
+    assert (Packing(16, 48, 48, cores=2).tiles, Packing(16, 48, 48, cores=2).strips) == (2, 2)
+    assert (Packing(1, 48, 48, cores=2).tiles, Packing(1, 48, 48, cores=2).strips) == (1, 16)
+
+
 @pytest.mark.parametrize("shape", CASES, ids=str)
 def test_packed_features_come_back(shape):
     x = jnp.asarray(normal(0, *shape, CHANNELS))
