@@ -33,7 +33,7 @@ class Packed:
     @classmethod
     def pack(cls, x: Float[Array, "b h w c"]) -> "Packed":
         """Pack plain feature maps."""
-        packing = Packing(*x.shape[:3], cores=chip.cores())
+        packing = _choose_packing(x)
         return cls(packing.pack(x), packing)
 
     def unpack(self) -> Float[Array, "b h w c"]:
@@ -66,6 +66,10 @@ def can_pack(x: Float[Array, "b h w c"]) -> bool:
     """Whether there are kernels for such features, which fit into the chip's fast memory."""
     if x.shape[-1] != CHANNELS:
         return False
-    packing = Packing(*x.shape[:3], cores=chip.cores())
-    needed = working_bytes(packing, x.dtype, products_dtype(x.dtype))
+    needed = working_bytes(_choose_packing(x), x.dtype, products_dtype(x.dtype))
     return needed <= chip.usable_bytes()
+
+
+def _choose_packing(x: Float[Array, "b h w c"]) -> Packing:
+    batch, height, width, _ = x.shape
+    return Packing(batch, height, width, chip.cores())
