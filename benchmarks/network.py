@@ -116,7 +116,7 @@ def jax_way(
     else:
         mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
         function = make_step(graph, experiment, mesh, Cut())
-        arguments = (init_state(experiment, values), (), (jnp.asarray(lr), jnp.asarray(hr)))
+        arguments = (init_state(experiment, jax.device_get(values)), (), (jnp.asarray(lr), jnp.asarray(hr)))
         compiled = function.lower(*arguments).compile()
         run = _steps(compiled, *arguments)
     run()

@@ -19,8 +19,9 @@ from msnlan_jax.inference import Programs
 from msnlan_jax.network import MSNLAN, Compute, find_fault, parameters
 from msnlan_jax.runtime import StopSignal, distributed
 from msnlan_jax.training.experiment import Experiment
+from msnlan_jax.training.layout import lay_out
 from msnlan_jax.training.monitor import Monitor
-from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_parameters
+from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_stacks
 from msnlan_jax.training.validation import Sets, validate
 from msnlan_jax.weights import Checkpoints, read_start
 
@@ -95,7 +96,7 @@ class _Run:
     def __init__(self, experiment: Experiment, mesh: Mesh, checkpoints: Checkpoints, monitor: Monitor, state: State):
         self.experiment, self.mesh, self.state = experiment, mesh, state
         self.checkpoints, self.monitor = checkpoints, monitor
-        self.programs, self.stop = Programs(), StopSignal()
+        self.programs, self.stop, self.layout = Programs(), StopSignal(), lay_out(experiment.network)
         self.step = int(jax.device_get(state["counters"]["step"]))
 
     def steps(self, start: int, step_function: Step, loader: Loader, sets: Sets, began: float) -> None:
@@ -126,7 +127,7 @@ class _Run:
             if validates and not is_stopping:
                 is_stopping = not self.validate(step, sets)
             elif is_stopping or step % experiment.checkpoint_every == 0:
-                self.checkpoints.save(step, self.state)
+                self.save(step)
             if is_stopping:
                 monitor.say(f"stopping after step {step}, as asked; the same command goes on from there")
                 return
@@ -137,27 +138,32 @@ class _Run:
         # Numbers are reported in exact float32, whatever the training computes in.
         exact = dataclasses.replace(experiment.compute, dtype="float32", precision="highest")
         graph, _ = parameters.abstract_parameters(experiment.network, exact)
-        here = jax.tree.map(lambda value: value.addressable_data(0), trained_parameters(self.state))
+        values = self.layout.unstack(_copy(trained_stacks(self.state)))
         try:
-            network = parameters.merge(graph, here)
+            network = parameters.merge(graph, jax.device_put(values))
             mode = experiment.eval.inference
             found = validate(network, sets, experiment.scale, mode, programs=self.programs, stop=self.stop)
         except BaseException:
             # All processes save together: with several, those in which nothing failed would never come to it.
             if jax.process_count() == 1:
-                self.checkpoints.save(step, self.state)
+                self.save(step)
             raise
         if found is None:
-            self.checkpoints.save(step, self.state)
+            self.save(step)
             return False
         values, strips = found
         # Before the metrics: a run killed between the two finds no score there when it goes on, and validates again.
-        self.checkpoints.save(step, self.state, values["psnr"])
+        self.save(step, values["psnr"])
         self.monitor.validation(step, values, strips)
         scores = ", ".join(f"{name[5:]} {value:.3f} dB" for name, value in values.items() if name.startswith("psnr/"))
         self.monitor.say(f"step {step}: validation ×{experiment.scale}: {scores} (PSNR on luma)")
         self.monitor.restart_clock()
         return True
+
+    def save(self, step: int, psnr: float | None = None) -> None:
+        """Save a checkpoint, with its score if there is one."""
+        stored = self.layout.as_stored(_copy(self.state))
+        self.checkpoints.save(step, replicate(stored, self.mesh), psnr)
 
     def _log(self, metrics: Any, *, shown: bool) -> None:
         """Record a step, and end a run whose steps come to nothing."""
@@ -167,7 +173,7 @@ class _Run:
             self.monitor.training(self.step, values)
         if in_a_row >= self.experiment.max_skipped_in_a_row:
             good = self.step - in_a_row
-            self.checkpoints.save(self.step, self.state)
+            self.save(self.step)
             raise InputError(
                 f"training: loss or gradient not finite in the last {in_a_row} steps (config.max_skipped_in_a_row); "
                 f"stopped after step {self.step}, with the parameters of step {good} kept in its checkpoint"
@@ -176,15 +182,26 @@ class _Run:
 
 def restore_or_init(experiment: Experiment, checkpoints: Checkpoints, mesh: Mesh) -> tuple[int, State]:
     """Return the newest whole checkpoint's step and state, or step 0 and parameters fresh or from `init_from`."""
-    network = experiment.network
-    _, values = parameters.split(MSNLAN(network, rngs=nnx.Rngs(experiment.seed)))
-    fresh = replicate(init_state(experiment, values), mesh)
-    if (restored := checkpoints.restore_latest(fresh)) is not None:
-        return restored
+    network, layout = experiment.network, lay_out(experiment.network)
+    _, drawn = parameters.split(MSNLAN(network, rngs=nnx.Rngs(experiment.seed)))
+    values = jax.device_get(drawn)
+    fresh = jax.device_get(init_state(experiment, values))
+    sharding = NamedSharding(mesh, PartitionSpec())
+    stored = jax.tree.map(
+        lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding), layout.as_stored(fresh)
+    )
+    if (restored := checkpoints.restore_latest(stored)) is not None:
+        step, state = restored
+        return step, replicate(layout.as_trained(jax.device_get(state)), mesh)
     if experiment.init_from:
         values = read_start(experiment.init_from, network, values, new_tail=experiment.init_new_tail)
         return 0, replicate(init_state(experiment, values), mesh)
-    return 0, fresh
+    return 0, replicate(fresh, mesh)
+
+
+def _copy(state: Any) -> Any:
+    """Fetch arrays that every device has, as copies: others may share memory that the next step overwrites."""
+    return jax.tree.map(np.array, state)
 
 
 def replicate(values: Any, mesh: Mesh) -> Any:

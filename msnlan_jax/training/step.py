@@ -1,7 +1,7 @@
 """One training step, as one compiled program over all devices.
 
-The state is a plain pytree: `params` (path → array), `opt_state` (Adam's), `counters`, and `ema` (averaged parameters)
-where the experiment asks for them.
+The state is a plain pytree: `params`, `opt_state` (Adam's), `counters`, and `ema` (averaged parameters) where the
+experiment asks for them. Parameters, and what there is of each, are stacked as in `layout`.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from jaxtyping import Array
 from msnlan_jax.network import parameters
 from msnlan_jax.runtime import compiler_options
 from msnlan_jax.training.experiment import Experiment
+from msnlan_jax.training.layout import Stacks, lay_out
 from msnlan_jax.training.losses import LOSSES
 from msnlan_jax.training.optimization import learning_rate_schedule, make_optimizer
 
@@ -51,20 +52,21 @@ def init_state(experiment: Experiment, values: parameters.Parameters) -> State:
         values: the parameters to start from.
     """
     zero = jnp.zeros((), jnp.int32)
+    params = lay_out(experiment.network).stack(values)
     state: State = {
-        "params": values,
-        "opt_state": make_optimizer(experiment).init(values),
+        "params": params,
+        "opt_state": make_optimizer(experiment).init(params),
         "counters": {"step": zero, "skipped": zero, "skipped_in_a_row": zero},
     }
     if experiment.ema_decay:
-        state["ema"] = dict(values)
+        state["ema"] = dict(params)
     return state
 
 
-def trained_parameters(state: State) -> parameters.Parameters:
+def trained_stacks(state: State) -> Stacks:
     """Return the parameters that are validated and shipped: the averaged ones if there are any."""
-    values: parameters.Parameters = state["ema" if "ema" in state else "params"]
-    return values
+    stacks: Stacks = state["ema" if "ema" in state else "params"]
+    return stacks
 
 
 def make_step(graph: nnx.GraphDef[Any], experiment: Experiment, mesh: Mesh, loader: Loader) -> Step:
@@ -74,16 +76,24 @@ def make_step(graph: nnx.GraphDef[Any], experiment: Experiment, mesh: Mesh, load
     `learning_rate`, `skipped` and `skipped_in_a_row`.
     """
     optimizer, schedule = make_optimizer(experiment), learning_rate_schedule(experiment)
+    layout = lay_out(experiment.network)
     loss_function = LOSSES[experiment.loss]
 
     def loss_of(values: parameters.Parameters, lr: Array, hr: Array) -> Array:
         network: Any = parameters.merge(graph, values)
         return loss_function(network(lr.astype(jnp.float32)), hr.astype(jnp.float32))
 
-    def mean_over_devices(values: parameters.Parameters, resident: Any, batch: Any) -> tuple[Array, Any]:
+    def loss_and_stacked_gradients(values: parameters.Parameters, lr: Array, hr: Array) -> tuple[Array, Stacks]:
+        # With respect to the parameters, not their stacks: the gradient of a slice is a whole stack of zeros.
+        loss, gradients = jax.value_and_grad(loss_of)(values, lr, hr)
+        return loss, layout.stack(gradients)
+
+    def mean_over_devices(params: Stacks, resident: Any, batch: Any) -> tuple[Array, Stacks]:
         pictures = loader.crops(resident, batch)
-        mine = _accumulate(jax.value_and_grad(loss_of), values, pictures, experiment.accumulate)
-        mean: tuple[Array, Any] = jax.lax.pmean(mine, "data")
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        values = layout.unstack(params)
+        mine = _accumulate(loss_and_stacked_gradients, values, pictures, experiment.accumulate, zeros)
+        mean: tuple[Array, Stacks] = jax.lax.pmean(mine, "data")
         return mean
 
     # Each device sees its own pictures only: left to the compiler, the attention's loop over pictures would gather
@@ -128,18 +138,21 @@ def _ema_decay(decay: float, step: Array) -> Array:
 
 
 def _accumulate(
-    value_and_grad: Callable[..., tuple[Array, Any]], values: Any, pictures: tuple[Array, Array], n_parts: int
-) -> tuple[Array, Any]:
-    """Average loss and gradients over equal parts of a batch, one at a time."""
+    loss_and_gradients: Callable[..., tuple[Array, Stacks]],
+    values: parameters.Parameters,
+    pictures: tuple[Array, Array],
+    n_parts: int,
+    zeros: Stacks,
+) -> tuple[Array, Stacks]:
+    """Average loss and gradients over equal parts of a batch, one at a time; `zeros` are like the gradients."""
     if n_parts == 1:
-        return value_and_grad(values, *pictures)
+        return loss_and_gradients(values, *pictures)
     parts = jax.tree.map(lambda x: x.reshape(n_parts, -1, *x.shape[1:]), pictures)
 
     def add(total: Any, part: tuple[Array, Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, value_and_grad(values, *part)), None
+        return jax.tree.map(jnp.add, total, loss_and_gradients(values, *part)), None
 
-    start = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, values))
     # Gradients of convolutions inside a loop are many times slower on CPU.
-    total, _ = jax.lax.scan(add, start, parts, unroll=n_parts if jax.default_backend() == "cpu" else 1)
-    mean: tuple[Array, Any] = jax.tree.map(lambda x: x / n_parts, total)
+    total, _ = jax.lax.scan(add, (jnp.zeros(()), zeros), parts, unroll=n_parts if jax.default_backend() == "cpu" else 1)
+    mean: tuple[Array, Stacks] = jax.tree.map(lambda x: x / n_parts, total)
     return mean
