@@ -120,13 +120,14 @@ class ResidualGroup(nnx.Module):
             return jnp.stack(kernels), jnp.stack(biases)
 
         blocks = list(self.blocks)
-        kernels, biases = zip(*(stack(block.convs) for block in blocks), strict=True)
+        # In one row, as training holds them: a part of it is a slice then.
+        kernels, biases = stack(conv for block in blocks for conv in block.convs)
         fusion, fusion_bias = stack(block.fusion for block in blocks)
         squeeze, squeeze_bias = stack(block.channel_attention.squeeze for block in blocks)
         excite, excite_bias = stack(block.channel_attention.excite for block in blocks)
         return GroupWeights(
-            jnp.stack(kernels),
-            jnp.stack(biases),
+            kernels.reshape(len(blocks), 3, *kernels.shape[1:]),
+            biases.reshape(len(blocks), 3, -1),
             fusion[:, 0, 0],
             fusion_bias,
             squeeze[:, 0, 0],
