@@ -1,7 +1,7 @@
 """Kernels that compute something else than the plain layers are found out."""
 
 from msnlan_jax.network import Compute, find_fault
-from msnlan_jax.network.kernels import forms, group
+from msnlan_jax.network.kernels.trunk import forms, group
 
 COMPUTE = Compute("bfloat16", "default")
 

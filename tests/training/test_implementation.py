@@ -6,7 +6,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from msnlan_jax.network.kernels import chip, group
+from msnlan_jax.network.kernels import chip
+from msnlan_jax.network.kernels.trunk import group
 from msnlan_jax.training import loop as training
 from tests.samples import experiment
 from tests.training.test_loop import lines, run

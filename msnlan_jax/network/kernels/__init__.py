@@ -1,9 +1,8 @@
 """What a chip runs in place of plain layers: Pallas kernels for TPUs, their gradients written by hand.
 
-Features of the trunk stay in the kernels' own layout, `Packed`, from its first residual group to its last.
+`trunk` is for residual groups, `attention` for the patch attention; each is compared with the plain form in its tests.
 """
 
-from msnlan_jax.network.kernels.forms import GroupWeights
-from msnlan_jax.network.kernels.packed import Packed, can_pack
+from msnlan_jax.network.kernels.trunk import GroupWeights, Packed, can_pack
 
 __all__ = ["GroupWeights", "Packed", "can_pack"]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.kernels.packing import CHANNELS, LANES, SUBLANES
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, LANES, SUBLANES
 
 OPERAND = 6 * LANES
 

@@ -11,12 +11,12 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.kernels.activation import gelu_slope
-from msnlan_jax.network.kernels.forms import BackwardForms, exact_dot, gate_of
-from msnlan_jax.network.kernels.forward import Kept, block_specs, compiler_params
-from msnlan_jax.network.kernels.packing import CHANNELS, LANES, SUBLANES, Packing
-from msnlan_jax.network.kernels.products import OPERAND, gather_rows
-from msnlan_jax.network.kernels.rows import (
+from msnlan_jax.network.kernels.trunk.activation import gelu_slope
+from msnlan_jax.network.kernels.trunk.forms import BackwardForms, exact_dot, gate_of
+from msnlan_jax.network.kernels.trunk.forward import Kept, block_specs, compiler_params
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, LANES, SUBLANES, Packing
+from msnlan_jax.network.kernels.trunk.products import OPERAND, gather_rows
+from msnlan_jax.network.kernels.trunk.rows import (
     Copies,
     Rows,
     clear_borders,

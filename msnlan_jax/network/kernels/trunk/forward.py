@@ -10,11 +10,11 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels import chip
-from msnlan_jax.network.kernels.activation import gelu
-from msnlan_jax.network.kernels.forms import ForwardForms, gate_of
-from msnlan_jax.network.kernels.packing import LANES, SUBLANES, Packing
-from msnlan_jax.network.kernels.products import gather_rows
-from msnlan_jax.network.kernels.rows import Copies, Rows, clear_borders, dot, interior, start, wait
+from msnlan_jax.network.kernels.trunk.activation import gelu
+from msnlan_jax.network.kernels.trunk.forms import ForwardForms, gate_of
+from msnlan_jax.network.kernels.trunk.packing import LANES, SUBLANES, Packing
+from msnlan_jax.network.kernels.trunk.products import gather_rows
+from msnlan_jax.network.kernels.trunk.rows import Copies, Rows, clear_borders, dot, interior, start, wait
 
 
 class Kept(NamedTuple):

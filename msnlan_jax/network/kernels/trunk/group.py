@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels import chip
-from msnlan_jax.network.kernels.backward import Gradients, backward
-from msnlan_jax.network.kernels.forms import GroupWeights, backward_forms, forward_forms
-from msnlan_jax.network.kernels.forward import Kept, forward
-from msnlan_jax.network.kernels.packing import CHANNELS, Packing
-from msnlan_jax.network.kernels.products import to_both, to_diagonal, to_tiles
+from msnlan_jax.network.kernels.trunk.backward import Gradients, backward
+from msnlan_jax.network.kernels.trunk.forms import GroupWeights, backward_forms, forward_forms
+from msnlan_jax.network.kernels.trunk.forward import Kept, forward
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, Packing
+from msnlan_jax.network.kernels.trunk.products import to_both, to_diagonal, to_tiles
 
 Packed = Float[Array, "tiles rows pairs sublanes lanes"]
 

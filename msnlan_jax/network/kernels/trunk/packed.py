@@ -10,11 +10,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels import chip
-from msnlan_jax.network.kernels.backward import working_bytes
-from msnlan_jax.network.kernels.forms import GroupWeights
-from msnlan_jax.network.kernels.group import residual_group
-from msnlan_jax.network.kernels.packing import CHANNELS, Packing
-from msnlan_jax.network.kernels.products import to_both, to_diagonal
+from msnlan_jax.network.kernels.trunk.backward import working_bytes
+from msnlan_jax.network.kernels.trunk.forms import GroupWeights
+from msnlan_jax.network.kernels.trunk.group import residual_group
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, Packing
+from msnlan_jax.network.kernels.trunk.products import to_both, to_diagonal
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["array"], meta_fields=["packing"])

@@ -9,7 +9,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.kernels.packing import CHANNELS, LANES, SUBLANES, Packing
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, LANES, SUBLANES, Packing
 
 
 class Rows:
