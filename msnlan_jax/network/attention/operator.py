@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+import msnlan_jax.network.kernels.attention as kernels
 from msnlan_jax.errors import InputError
 from msnlan_jax.network.attention import box, hybrid, streamed, unfold
 from msnlan_jax.network.attention.operands import Operands, inside, make_operands
-from msnlan_jax.network.kernels import attention as kernels
 
 FORMS = ("auto", "unfold", "box", "hybrid", "streamed", "fused")
 # Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many

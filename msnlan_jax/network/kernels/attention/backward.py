@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels.attention import calls, moves
 from msnlan_jax.network.kernels.attention.blocks import (
-    alternate,
     clear,
     clear_rows,
     dot,
@@ -191,7 +190,7 @@ def _kernel(at: Layout, manner: Manner, *refs: Ref) -> None:
             kept.d_values[t] += dot(kept.cotangent_behind[...], weights, manner.precision)
 
         clear(kept.d_queries)
-        alternate(at.tiles, filter_both, paste)
+        manner.alternate(at.tiles, filter_both, paste)
         moves.fold_queries(gradients.queries.at[0], kept.d_queries, at)
 
     @pl.when(s == at.blocks)

@@ -111,22 +111,3 @@ def fill_halo(ring: Ref, y: Index, at: Layout) -> None:
         ring[here, at.halo - j] = jnp.where(second, before, 0.0)
         after = pltpu.roll(ring[here, at.halo + j - 1], half, 1)
         ring[here, at.halo + at.tiles + j - 1] = jnp.where(second, 0.0, after)
-
-
-def alternate(n: int, make: Callable[[Index, int], None], use: Callable[[Index, int], None]) -> None:
-    """`make` every one of n, and `use` it, while the next one is made.
-
-    By turns into and from two buffers, because the compiler does not see that two places of one are two places: it
-    would let no product begin before what is stored near its operands has been read.
-    """
-
-    def both(i: Array, _: None) -> None:
-        use(2 * i, 0)
-        make(2 * i + 1, 1)
-        use(2 * i + 1, 1)
-        make(jnp.minimum(2 * i + 2, n - 1), 0)
-
-    make(0, 0)
-    lax.fori_loop(0, n // 2, both, None)
-    if n % 2:
-        use(n - 1, 0)

@@ -10,7 +10,6 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
-from jaxtyping import Array
 
 from msnlan_jax.network.kernels.attention.layout import LANES, Layout
 from msnlan_jax.network.kernels.attention.moves import Index
@@ -45,7 +44,7 @@ class Manner:
         """As `fori_loop`, but some iterations at a time where kernels are compiled."""
         step = 1 if self.interpret else min(n, _STEP)
 
-        def several(i: Array, carry: Any) -> Any:
+        def several(i: Index, carry: Any) -> Any:
             for j in range(step):
                 carry = body(i * step + j, carry)
             return carry
@@ -54,6 +53,31 @@ class Manner:
         for i in range(n - n % step, n):
             carry = body(i, carry)
         return carry
+
+    def alternate(self, n: int, make: Callable[[Index, int], None], use: Callable[[Index, int], None]) -> None:
+        """`make` every one of n, and `use` it, while the next one is made where kernels are compiled.
+
+        By turns into and from two buffers, because the compiler does not see that two places of one are two places: it
+        would let no product begin before what is stored near its operands has been read.
+        """
+
+        def one(i: Index, _: None) -> None:
+            make(i, 0)
+            use(i, 0)
+
+        def two(i: Index, _: None) -> None:
+            use(2 * i, 0)
+            make(2 * i + 1, 1)
+            use(2 * i + 1, 1)
+            make(jnp.minimum(2 * i + 2, n - 1), 0)
+
+        if self.interpret:
+            lax.fori_loop(0, n, one, None)
+        else:
+            make(0, 0)
+            lax.fori_loop(0, n // 2, two, None)
+            if n % 2:
+                use(n - 1, 0)
 
 
 def steps(at: Layout) -> int:

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels.attention import calls, moves
 from msnlan_jax.network.kernels.attention.blocks import (
-    alternate,
     clear,
     clear_rows,
     dot,
@@ -147,7 +146,7 @@ def _kernel(
             kept.pasted[...] += pasted.reshape(kept.pasted.shape)
 
         clear(kept.pasted)
-        alternate(at.tiles, filter_weights, paste)
+        manner.alternate(at.tiles, filter_weights, paste)
         moves.fold_queries(output.at[0], kept.pasted, at)
 
 
