@@ -11,6 +11,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from msnlan_jax.inference import Options, Programs, predict
+from msnlan_jax.network import kernels
 from msnlan_jax.network.attention import box, hybrid, streamed, unfold
 from msnlan_jax.network.compute import EXACT, Compute
 from msnlan_jax.network.model import MSNLANConfig
@@ -110,7 +111,8 @@ def record_forms(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     def recorded(form, implementation):
         return lambda *args, **kwargs: used.add(form) or implementation(*args, **kwargs)
 
-    for form, module in (("unfold", unfold), ("box", box), ("hybrid", hybrid), ("streamed", streamed)):
+    modules = {"unfold": unfold, "box": box, "hybrid": hybrid, "streamed": streamed, "fused": kernels.attention}
+    for form, module in modules.items():
         monkeypatch.setattr(module, "attend", recorded(form, module.attend))
     return used
 

@@ -14,6 +14,7 @@ ROOMS = (
     "errors",
     "runtime",
     "pictures",
+    "network.kernels.attention",
     "network.kernels",
     "network.attention",
     "network",

@@ -23,7 +23,7 @@ class Compute:
         implementation: of residual groups and attention: "plain" layers, or Pallas "kernels" for TPUs where there are
             some for the sizes at hand and the precision is "default"; "auto" for kernels in training on a TPU, if they
             prove themselves there first (`training`), and plain layers elsewhere.
-        attention: form of the patch attention, "auto", "box", "hybrid", "streamed" or "unfold".
+        attention: form of the patch attention, "auto", "box", "hybrid", "streamed", "fused" or "unfold".
         score_bytes: how many bytes of attention scores are held at once; None for 256 MiB.
         loops: run a group's blocks as a loop over their stacked parameters, which compiles several times faster, or
             one after the other; None for a loop on accelerators only: gradients of convolutions in a loop are many

@@ -152,7 +152,7 @@ def test_precision_reaches_every_product(precision, form):
     assert len(products) == text.count(wanted) > 0
 
 
-@pytest.mark.parametrize("form", ["unfold", "box", "hybrid", "streamed"])
+@pytest.mark.parametrize("form", ["unfold", "box", "hybrid", "streamed", "fused"])
 def test_configured_attention_form_is_used(monkeypatch, form):
     used = record_forms(monkeypatch)
     model = MSNLAN(SMALL, Compute(attention=form), rngs=nnx.Rngs(0))
@@ -166,7 +166,7 @@ def test_configured_attention_form_is_used(monkeypatch, form):
         ("scale", 5, "2, 3, 4"),
         ("dtype", "float16", "float32, bfloat16"),
         ("precision", "fast", "default, high, highest"),
-        ("attention", "flash", "auto, unfold, box, hybrid, streamed"),
+        ("attention", "flash", "auto, unfold, box, hybrid, streamed, fused"),
         ("score_bytes", 0, "positive"),
         ("n_feats", 1, "at least 2"),
         ("n_groups", 0, "at least 2"),

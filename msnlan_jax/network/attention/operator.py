@@ -1,4 +1,4 @@
-"""The patch-based non-local attention operator, in four exact forms behind one signature (SPEC.md §1, Branch k).
+"""The patch-based non-local attention operator, in exact forms behind one signature (SPEC.md §1, Branch k).
 
 With P(i,j) = ⟨q_i, r_j⟩ and D_k the diagonal box filter (D_k P)(i,j) = Σ_{d in k×k} P(i+d, j+d), patch scores are
 D_k P and pasting overlapping value patches is D_k again, so that
@@ -7,6 +7,7 @@ D_k P and pasting overlapping value patches is D_k again, so that
 
 which needs k² fewer multiplications than unfolding patches. `unfold` is the definition, kept as the reference; `box`
 (for CPU) and `hybrid` (for accelerators) hold one image's whole score matrix, and `streamed` a part of it at a time.
+`fused` is hand-written kernels for TPUs, which hold some rows of it in the chip's fast memory.
 """
 
 import functools
@@ -17,11 +18,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+import msnlan_jax.network.kernels.attention as kernels
 from msnlan_jax.errors import InputError
 from msnlan_jax.network.attention import box, hybrid, streamed, unfold
 from msnlan_jax.network.attention.operands import Operands, inside, make_operands
 
-FORMS = ("auto", "unfold", "box", "hybrid", "streamed")
+FORMS = ("auto", "unfold", "box", "hybrid", "streamed", "fused")
 # Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many
 # at a time.
 SCORE_BYTES = 256 * 2**20
@@ -54,7 +56,8 @@ def patch_attention(
         size: height and width of the true part of each query grid, the rest being padding; the key grid's true part
             is larger by what its whole grid is larger. Features beyond the true parts must be zero.
         form: "unfold" (reference); "box" and "hybrid", which hold one image's score matrix, for CPU and for
-            accelerators; "streamed", which never does; or "auto" to choose among the last three by size and backend.
+            accelerators; "streamed", which never does; "fused", kernels for TPUs; or "auto" to choose among "box",
+            "hybrid" and "streamed" by size and backend.
         precision: JAX matmul precision.
         score_bytes: how large a score matrix may be before "auto" streams it, and how large a part of it "streamed"
             holds; None for SCORE_BYTES.
@@ -77,6 +80,7 @@ def patch_attention(
         "box": box.attend,
         "hybrid": hybrid.attend,
         "streamed": functools.partial(streamed.attend, score_bytes=limit_scores(score_bytes)),
+        "fused": lambda operands, k, precision: kernels.attend(*operands, k, precision),
     }
     if form not in forms:
         raise InputError(f"attention form: found {form!r}, expected one of {', '.join(FORMS)}")
