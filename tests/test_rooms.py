@@ -14,7 +14,6 @@ ROOMS = (
     "errors",
     "runtime",
     "pictures",
-    "network.kernels.attention",
     "network.kernels",
     "network.attention",
     "network",

@@ -173,6 +173,7 @@ class NonLocalBranch(nnx.Module):
             form=self.compute.attention,
             precision=self.compute.precision,
             score_bytes=self.compute.score_bytes,
+            uses_kernels=self.compute.uses_kernels,
         )
         y = out.astype(x.dtype) + RES_SCALE * x
         return x + RES_SCALE * y

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-import msnlan_jax.network.kernels.attention as kernels
 from msnlan_jax.errors import InputError
 from msnlan_jax.network.attention import box, hybrid, streamed, unfold
 from msnlan_jax.network.attention.operands import Operands, inside, make_operands
+from msnlan_jax.network.kernels import attention as kernels
 
 FORMS = ("auto", "unfold", "box", "hybrid", "streamed", "fused")
 # Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many
@@ -41,6 +41,7 @@ def patch_attention(
     form: str = "auto",
     precision: str = "highest",
     score_bytes: int | None = None,
+    uses_kernels: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Attend from every k×k patch of `query` to all k×k patches of `key`, pasting the k×k patches of `value`.
 
@@ -56,11 +57,12 @@ def patch_attention(
         size: height and width of the true part of each query grid, the rest being padding; the key grid's true part
             is larger by what its whole grid is larger. Features beyond the true parts must be zero.
         form: "unfold" (reference); "box" and "hybrid", which hold one image's score matrix, for CPU and for
-            accelerators; "streamed", which never does; "fused", kernels for TPUs; or "auto" to choose among "box",
-            "hybrid" and "streamed" by size and backend.
+            accelerators; "streamed", which never does; "fused", kernels for TPUs; or "auto" to choose by size and
+            backend.
         precision: JAX matmul precision.
         score_bytes: how large a score matrix may be before "auto" streams it, and how large a part of it "streamed"
             holds; None for SCORE_BYTES.
+        uses_kernels: whether "auto" takes "fused" where it can serve.
 
     Returns:
         float32, one vector per query position, zero beyond the true part.
@@ -74,7 +76,8 @@ def patch_attention(
         raise InputError(f"kernel_size: found {kernel_size}, expected an odd number")
     if form == "auto":
         (h, w), (hk, wk) = query.shape[1:3], key.shape[1:3]
-        form = choose_form(h, w, hk, wk, score_bytes)
+        is_fused = uses_kernels and kernels.fits(query, value, kernel_size)
+        form = "fused" if is_fused else choose_form(h, w, hk, wk, score_bytes)
     forms: dict[str, Callable[[Operands, int, str], Array]] = {
         "unfold": unfold.attend,
         "box": box.attend,
@@ -89,7 +92,7 @@ def patch_attention(
 
 
 def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None) -> str:
-    """Return the form that `auto` takes for grids of these sizes."""
+    """Return the form that `auto` takes for grids of these sizes, kernels apart."""
     if 4 * h * w * hk * wk > limit_scores(score_bytes):
         return "streamed"
     return "box" if jax.default_backend() == "cpu" else "hybrid"

@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from msnlan_jax.network.attention import patch_attention
+from msnlan_jax.network.kernels import chip
 from msnlan_jax.network.kernels.attention import fits
 from msnlan_jax.network.kernels.attention.calls import Manner
 from tests.helpers import normal, relative_l2
@@ -104,11 +105,13 @@ def test_kernels_are_lowered_for_a_tpu(dtype):
     [
         (48, 7, 32, 120, True),
         (48, 7, 32, 64, False),
+        (48, 5, 32, 64, True),
         (48, 3, 32, 120, True),
         (200, 3, 32, 120, False),
         (8, 3, 4, 120, False),
     ],
 )
-def test_kernels_say_what_fits(size, k, d, megabytes, expected):
-    query, value = (1, size, size, d), (1, size + k - 3, size + k - 3, 2 * d)
-    assert fits(query, value, k, "bfloat16", megabytes * 2**20) is expected
+def test_kernels_say_what_fits(monkeypatch, size, k, d, megabytes, expected):
+    monkeypatch.setattr(chip, "fast_memory", lambda: megabytes * 2**20)
+    query, value = (jnp.zeros((1, n, n, f), jnp.bfloat16) for n, f in ((size, d), (size + k - 3, 2 * d)))
+    assert fits(query, value, k) is expected

@@ -111,8 +111,8 @@ def ring(rows: int, at: Layout) -> Any:
 
 
 def compiler_params(fast_memory: int) -> pltpu.CompilerParams:
-    """Steps in order, and leave to use so many bytes of the chip's fast memory."""
-    return pltpu.CompilerParams(vmem_limit_bytes=fast_memory, dimension_semantics=("arbitrary", "arbitrary"))
+    """An image's steps in order, images on any core, and leave to use so many bytes of the chip's fast memory."""
+    return pltpu.CompilerParams(vmem_limit_bytes=fast_memory, dimension_semantics=("parallel", "arbitrary"))
 
 
 def needed_bytes(scratch: Sequence[Any], windows: Sequence[Any]) -> int:

@@ -9,8 +9,6 @@ from jaxtyping import Array, Float
 LANES = 128
 # Rows of a bf16 tile.
 SUBLANES = 16
-# Rows of queries in a block, where patches are not larger; with 48 columns three multiplier tiles of queries.
-_BLOCK_ROWS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +27,7 @@ class Layout:
         wk: columns of keys.
         d: features of queries and keys.
         c: features of values.
+        block_rows: rows of queries in a block, where patches are not larger.
     """
 
     k: int
@@ -38,6 +37,7 @@ class Layout:
     wk: int
     d: int
     c: int
+    block_rows: int
 
     @property
     def reach(self) -> int:
@@ -52,7 +52,7 @@ class Layout:
     @property
     def blocks(self) -> int:
         """Blocks of query rows."""
-        return math.ceil(self.h / max(_BLOCK_ROWS, self.reach + self.lag))
+        return math.ceil(self.h / max(self.block_rows, self.reach + self.lag))
 
     @property
     def rows(self) -> int:

@@ -1,13 +1,12 @@
 """Patch attention with a gradient, as Pallas TPU kernels."""
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from msnlan_jax.network.kernels import chip
 from msnlan_jax.network.kernels.attention import backward, forward
 from msnlan_jax.network.kernels.attention.calls import Manner
 from msnlan_jax.network.kernels.attention.layout import (
@@ -21,6 +20,8 @@ from msnlan_jax.network.kernels.attention.layout import (
 
 # Score of what is no key at all, below that of absent ones.
 _NOWHERE = -2e30
+# Rows of queries in a block: with 48 columns three multiplier tiles of queries; fewer where memory is short.
+_BLOCK_ROWS = (8, 4)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
@@ -53,26 +54,11 @@ def attend(
     return _forward(query, key, value, gain, bias, presence, kernel_size, precision)[0]
 
 
-def fits(
-    query_shape: Sequence[int],
-    value_shape: Sequence[int],
-    kernel_size: int,
-    dtype: DTypeLike,
-    fast_memory: int,
-) -> bool:
-    """Whether the kernels can serve arrays of these shapes.
-
-    Args:
-        query_shape: `[B,H,W,D]`.
-        value_shape: `[B,H',W',C]`.
-        kernel_size: patch side k.
-        dtype: of products' operands.
-        fast_memory: bytes of a chip's vmem.
-    """
-    at = _layout(query_shape, value_shape, kernel_size)
+def fits(query: Float[Array, "b h w d"], value: Float[Array, "b hk wk c"], kernel_size: int) -> bool:
+    """Whether the kernels can serve such arrays, in the chip's fast memory."""
+    at, dtype = _layout(query, value, kernel_size), _products_dtype(query, "default")
     # Features of neighbours are stacked in whole tiles of 16 rows.
-    aligned = at.d % SUBLANES == 0 and at.c % SUBLANES == 0
-    return aligned and max(x.needed_bytes(at, dtype) for x in (forward, backward)) <= fast_memory
+    return at.d % SUBLANES == 0 and at.c % SUBLANES == 0 and _needed_bytes(at, dtype) <= chip.fast_memory()
 
 
 Operands = tuple[Array, Array, Array, Array, Array, Array]
@@ -81,7 +67,7 @@ Operands = tuple[Array, Array, Array, Array, Array, Array]
 def _forward(
     query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
 ) -> tuple[Array, tuple[Operands, Array, Array]]:
-    at = _layout(query.shape, value.shape, k)
+    at = _layout(query, value, k)
     dtype, manner = _manner(query, precision)
     output, largest, shares = forward.run(
         at,
@@ -95,7 +81,7 @@ def _forward(
 
 def _backward(k: int, precision: str, kept: tuple[Operands, Array, Array], cotangent: Array) -> Operands:
     (query, key, value, gain, bias, presence), largest, shares = kept
-    at = _layout(query.shape, value.shape, k)
+    at = _layout(query, value, k)
     dtype, manner = _manner(query, precision)
     queries, given = (pad_queries(x, at).astype(dtype) for x in (query, cotangent))
     d_queries, d_keys, d_values, d_gain = backward.run(
@@ -122,17 +108,29 @@ def _backward(k: int, precision: str, kept: tuple[Operands, Array, Array], cotan
 attend.defvjp(_forward, _backward)
 
 
-def _layout(query_shape: Sequence[int], value_shape: Sequence[int], k: int) -> Layout:
-    _, h, w, d = query_shape
-    _, hk, wk, c = value_shape
-    return Layout(k, h, w, hk, wk, d, c)
+def _layout(query: Array, value: Array, k: int) -> Layout:
+    """Return the layout of the largest blocks that fit, or, if none do, of the smallest."""
+    _, h, w, d = query.shape
+    _, hk, wk, c = value.shape
+    layouts = [Layout(k, h, w, hk, wk, d, c, block_rows) for block_rows in _BLOCK_ROWS]
+    dtype = _products_dtype(query, "default")
+    return next((at for at in layouts if _needed_bytes(at, dtype) <= chip.fast_memory()), layouts[-1])
+
+
+def _needed_bytes(at: Layout, dtype: jnp.dtype) -> int:
+    return max(forward.needed_bytes(at, dtype), backward.needed_bytes(at, dtype))
+
+
+def _products_dtype(query: Array, precision: str) -> jnp.dtype:
+    """Return the dtype of products' operands."""
+    is_exact = chip.interprets() or precision != "default"
+    return query.dtype if is_exact else jnp.dtype(jnp.bfloat16)
 
 
 def _manner(query: Array, precision: str) -> tuple[jnp.dtype, Manner]:
-    """The dtype of products' operands, and how the kernels are run."""
-    interpret = jax.default_backend() != "tpu"
-    dtype = query.dtype if interpret or precision != "default" else jnp.dtype(jnp.bfloat16)
-    return dtype, Manner("highest" if dtype == jnp.float32 else "default", interpret)
+    """Return the dtype of products' operands, and how the kernels are run."""
+    dtype = _products_dtype(query, precision)
+    return dtype, Manner("highest" if dtype == jnp.float32 else "default", chip.interprets())
 
 
 def _keys(
