@@ -16,7 +16,7 @@ import torch
 from flax import nnx
 
 from benchmarks import measure, torch_way
-from benchmarks.hlo import traced_flops
+from benchmarks.flops import traced_flops
 from msnlan_jax.network import KERNEL_SIZES, Compute, NonLocalBranch, parameters, torch_reference
 from msnlan_jax.runtime import command
 

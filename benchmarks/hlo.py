@@ -1,4 +1,4 @@
-"""What a compiled program's text says of its cost, and the arithmetic of a traced function.
+"""What a compiled program's text says: its instructions, how often each runs, and what they move.
 
 Every loop's body counts as often as it runs.
 """
@@ -7,15 +7,30 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import jax
+from collections.abc import Callable, Iterator, Mapping
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+PALLAS = 'custom_call_target="tpu_custom_call"'
+
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(\S+) = (.*?[\])}]) ([a-z][a-z0-9-]*)\(")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?(\S+) \(.*\) -> .* \{$")
+_ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """One array of an instruction's result.
+
+    Attributes:
+        bytes: of its elements.
+        padded_bytes: of its tiles, as they lie in memory.
+        in_hbm: whether it lies there and not in the chip's vector memory.
+    """
+
+    bytes: int
+    padded_bytes: int
+    in_hbm: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +38,17 @@ class Instruction:
     """One instruction of a compiled program.
 
     Attributes:
+        name: as in "fusion.12".
         opcode: as in "fusion".
         shape: the text of its result's type.
+        operands: names of its arguments.
         line: its whole text.
     """
 
+    name: str
     opcode: str
     shape: str
+    operands: tuple[str, ...]
     line: str
 
     @property
@@ -45,71 +64,93 @@ class Instruction:
         return found.group(1) if found else ""
 
     @property
+    def arrays(self) -> list[Array]:
+        """The arrays of its result."""
+        return [_array(*found) for found in _ARRAY.findall(self.shape)]
+
+    @property
     def bytes(self) -> int:
         """Size of its result."""
-        total = 0
-        for dtype, dims in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", self.shape):
-            total += _BYTES.get(dtype, 0) * math.prod(int(d) for d in dims.split(",") if d)
-        return total
+        return sum(array.bytes for array in self.arrays)
+
+    @property
+    def is_pallas(self) -> bool:
+        """Whether it runs a Pallas kernel, of whose cycles the compiler says nothing here."""
+        return self.opcode == "custom-call" and PALLAS in self.line
+
+    def called(self, role: str) -> str:
+        """Return the name of a computation that it runs, as in "body"."""
+        found = re.search(rf"\b{role}=%?([^\s,}}]+)", self.line)
+        return found.group(1) if found else ""
 
 
-def walk(text: str) -> Iterator[tuple[Instruction, int]]:
-    """Yield every scheduled instruction of a program and how often it runs; a fusion is one.
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A compiled program: the instructions of each computation by name, and the computation that runs first."""
 
-    A loop whose trip count the program does not tell counts once.
-    """
-    computations: dict[str, list[Instruction]] = {}
+    computations: Mapping[str, Mapping[str, Instruction]]
+    entry: str
+
+    def walk(self) -> Iterator[tuple[Instruction, int, str]]:
+        """Yield every scheduled instruction, how often it runs, and its computation; a fusion is one.
+
+        Raises:
+            ValueError: the program does not tell how often a loop runs.
+        """
+        yield from self._visit(self.entry, 1)
+
+    def _visit(self, name: str, times: int) -> Iterator[tuple[Instruction, int, str]]:
+        for instruction in self.computations.get(name, {}).values():
+            yield instruction, times, name
+            if instruction.opcode == "while":
+                yield from self._visit(instruction.called("body"), times * self._trips(instruction))
+            elif instruction.opcode == "call":
+                yield from self._visit(instruction.called("to_apply"), times)
+            elif instruction.opcode == "conditional":
+                for branches in re.findall(r"(?:branch_computations=\{|true_computation=)([^},]+)", instruction.line):
+                    yield from self._visit(branches.strip().lstrip("%"), times)
+
+    def _trips(self, loop: Instruction) -> int:
+        if known := re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.line):
+            return int(known.group(1))
+        # Counters run from 0 up to the condition's constant.
+        condition = self.computations.get(loop.called("condition"), {}).values()
+        limits = [int(n) for i in condition for n in re.findall(r"\bconstant\((\d+)\)", i.line)]
+        if not limits:
+            raise ValueError(f"{loop.name}: the program does not tell how often the loop runs")
+        return max(limits)
+
+
+def read_module(text: str) -> Module:
+    """Return the program of a text."""
+    computations: dict[str, dict[str, Instruction]] = {}
     entry = current = ""
     for line in text.splitlines():
         if head := _COMPUTATION.match(line):
             current = head.group(2)
             entry = current if head.group(1) else entry
-            computations[current] = []
+            computations[current] = {}
         elif (found := _INSTRUCTION.match(line)) and current:
-            computations[current].append(Instruction(found.group(3), found.group(2), line))
-
-    def trips(loop: Instruction) -> int:
-        if known := re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.line):
-            return int(known.group(1))
-        # Counters run from 0 up to the condition's constant.
-        condition = computations.get(_called(loop, "condition"), ())
-        limits = [int(n) for i in condition for n in re.findall(r"\bconstant\((\d+)\)", i.line)]
-        return max(limits, default=1)
-
-    def visit(name: str, times: int) -> Iterator[tuple[Instruction, int]]:
-        for instruction in computations.get(name, ()):
-            yield instruction, times
-            if instruction.opcode == "while":
-                yield from visit(_called(instruction, "body"), times * trips(instruction))
-            elif instruction.opcode == "call":
-                yield from visit(_called(instruction, "to_apply"), times)
-            elif instruction.opcode == "conditional":
-                for branches in re.findall(r"(?:branch_computations=\{|true_computation=)([^},]+)", instruction.line):
-                    yield from visit(branches.strip().lstrip("%"), times)
-
-    yield from visit(entry, 1)
-
-
-def _called(instruction: Instruction, role: str) -> str:
-    """Return the name of a computation that an instruction runs."""
-    found = re.search(rf"\b{role}=%?([^\s,}}]+)", instruction.line)
-    return found.group(1) if found else ""
+            name, shape, opcode = found.groups()
+            operands = re.findall(r"%([\w.-]+)", _until_closed(line, found.end()))
+            computations[current][name] = Instruction(name, opcode, shape, tuple(operands), line)
+    return Module(computations, entry)
 
 
 def cycles_by(text: str, region: Callable[[str], str]) -> dict[str, int]:
-    """Return the estimated cycles of each region of a program, by the instructions' scopes."""
+    """Return the estimated cycles of each region of a program, by the instructions' scopes, Pallas kernels apart."""
     total: collections.Counter[str] = collections.Counter()
-    for instruction, times in walk(text):
+    for instruction, times, _ in read_module(text).walk():
         # A loop's own estimate is that of its body.
         if instruction.opcode not in ("while", "call", "conditional"):
             total[region(instruction.op_name)] += instruction.cycles * times
     return dict(total)
 
 
-def collectives(text: str) -> dict[str, dict[str, int]]:
+def collectives(module: Module) -> dict[str, dict[str, int]]:
     """Return how many collectives of each kind run, and the bytes of their results."""
     found: dict[str, dict[str, int]] = {}
-    for instruction, times in walk(text):
+    for instruction, times, _ in module.walk():
         kind = instruction.opcode.removesuffix("-start")
         if kind in COLLECTIVES:
             entry = found.setdefault(kind, {"count": 0, "bytes": 0})
@@ -118,40 +159,23 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def traced_flops(function: Callable[..., Any], *arguments: Any) -> float:
-    """Return the floating-point operations of matrix products and convolutions, per device, as the program is written.
-
-    Loops count as often as they run; positions that a convolution reads from its padding count too.
-    """
-    # A jitted function may have options for its compiler, which cannot be nested.
-    traced = function if hasattr(function, "trace") else jax.jit(function)
-    return _flops(traced.trace(*arguments).jaxpr.jaxpr)
-
-
-def _flops(jaxpr: Any) -> float:
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name, out = equation.primitive.name, equation.outvars
-        if name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2.0 * math.prod(out[0].aval.shape) * depth
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += 2.0 * math.prod(out[0].aval.shape) * math.prod(kernel) / features
-        else:
-            times = equation.params.get("length", 1) if name == "scan" else 1
-            inner = [_flops(part) for part in _inner(equation.params)]
-            total += times * (max(inner) if name == "cond" else sum(inner)) if inner else 0.0
-    return total
+def _until_closed(line: str, start: int) -> str:
+    """Return what follows up to the parenthesis that closes the one before."""
+    depth = 1
+    for found in re.finditer(r"[()]", line[start:]):
+        depth += 1 if found.group() == "(" else -1
+        if not depth:
+            return line[start : start + found.start()]
+    return line[start:]
 
 
-def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
-    """Yield the programs within an equation."""
-    for value in parameters.values():
-        for part in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(part, "jaxpr") and hasattr(part.jaxpr, "eqns"):
-                yield part.jaxpr
-            elif hasattr(part, "eqns"):
-                yield part
+def _array(dtype: str, dims: str, layout: str) -> Array:
+    shape = [int(d) for d in dims.split(",") if d]
+    element = _BYTES.get(dtype, 0)
+    order, _, rest = layout.partition(":")
+    padded = list(shape)
+    if tile := re.match(r"T\(([\d,]+)\)", rest):
+        sides = [int(n) for n in tile.group(1).split(",")]
+        for axis, side in zip((int(n) for n in order.split(",") if n), reversed(sides), strict=False):
+            padded[axis] = -(-padded[axis] // side) * side
+    return Array(element * math.prod(shape), element * math.prod(padded), not re.search(r"S\([1-9]", rest))

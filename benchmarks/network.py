@@ -23,7 +23,7 @@ from flax import nnx
 from jax.sharding import AxisType
 
 from benchmarks import measure, torch_way
-from benchmarks.hlo import traced_flops
+from benchmarks.flops import traced_flops
 from benchmarks.loader import Cut
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLAN, parameters, torch_reference

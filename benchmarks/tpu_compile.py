@@ -2,25 +2,18 @@
 
 `make tpu-compile ARGS="--config configs/x4.py --topology v5e:2x2"`, or with the packages of `.venv-tpu` at hand
 `python -m benchmarks.tpu_compile --config FILE [--topology v5e:16x16] [--config.FIELD=value ...] [--chip_batch 16]`.
+`--compare FIELD=value` compiles the configuration with that change too, and puts it beside.
 `--operator 7` compiles the attention alone, forward and gradient.
-Memory is per chip. Cycles are the estimates of the compiler's scheduler, each loop's body counted as often as it runs;
-they are no measurement, and leave out waiting for memory that it does not foresee.
+Memory is per chip. Cycles are the estimates of the compiler's scheduler, those of Pallas kernels counted from its
+instruction bundles, each loop's body as often as it runs; they are no measurement, and leave out waiting for memory
+that it does not foresee.
 """
 
-import os
+from benchmarks import tpu  # isort: skip  # before JAX
 
-# Before JAX is imported: there is no machine to ask what it is.
-os.environ |= {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-}
-
+import argparse
 import dataclasses
 import re
-import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,13 +21,12 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from benchmarks import hlo, measure
+from benchmarks import flops, hlo, measure
+from benchmarks.chips import Chip
 from benchmarks.loader import Cut
-from msnlan_jax.errors import InputError
-from msnlan_jax.network import MSNLAB, ResidualGroup, parameters
+from msnlan_jax.network import MSNLAB, Compute, ResidualGroup, parameters
 from msnlan_jax.network.attention import patch_attention
 from msnlan_jax.runtime import command, config_flags
 from msnlan_jax.training import Experiment, init_state, make_step, read_experiment
@@ -42,31 +34,33 @@ from msnlan_jax.training import Experiment, init_state, make_step, read_experime
 SCOPES = {"attention": MSNLAB, "residual groups": ResidualGroup}
 NETWORK = "head, tail and joins"
 OPTIMISER = "optimiser and gradients' sum"
+ALL = "all"
+COLUMNS = ("region", "part", "runs", "M cycles", "share", "TFLOP", "of peak", "HBM GB", "vmem MiB", "memory GiB")
 
 
 def main() -> None:
     """Compile, print a table, and write it."""
     parser = command.Parser("python -m benchmarks.tpu_compile", description=__doc__)
-    parser.add_argument("--topology", default="v5e:2x2", help="as in v5e:2x2, v5e:16x16, v5p:2x2x2")
+    parser.add_argument("--topology", default="v5e:2x2", help="as in v5e:2x2, v5e:16x16, v5p:2x2x2, v4:2x2x1, v6e:2x2")
     config_flags.add_to(parser, default="configs/x4.py")
     parser.add_argument("--chip_batch", type=int, default=0, help="pictures on each chip, instead of the global batch")
+    parser.add_argument(
+        "--compare", default="", metavar="FIELD=value", help="also with this field so, or fields, by commas"
+    )
     parser.add_argument("--form", default="auto", help="of the attention")
     parser.add_argument("--operator", type=int, default=0, metavar="K", help="only the attention of K×K patches")
     parser.add_argument("--hlo", default="", help="file for the compiled program's text")
+    parser.add_argument("--loops", action="store_true", help="also print what each loop of each Pallas kernel costs")
     measure.add_result_flags(parser)
     flags = config_flags.parse(parser)
-    name = result_name(flags)
     result = report(flags)
-    print("\n".join(f"{name}: {value}" for name, value in result.items() if name != "cycles"))
-    if "cycles" in result:
-        total = sum(result["cycles"].values())
-        rows = [
-            {"region": name, "cycles": f"{n:,}", "share": f"{n / total:.0%}"} for name, n in result["cycles"].items()
-        ]
-        rows.append({"region": "all", "cycles": f"{total:,}", "share": "100%"})
-        print(measure.table(("region", "cycles", "share"), rows))
+    show(result)
+    if flags.compare:
+        result["compared with"] = compared = report(with_changes(flags, flags.compare.split(",")))
+        show(compared)
+        print(side_by_side(compared, result, flags.compare))
     device = f"tpu-{flags.topology.split(':')[0]}-compiler"
-    print(measure.write(name, result, device=device, folder=flags.output, note=flags.note))
+    print(measure.write(result_name(flags), result, device=device, folder=flags.output, note=flags.note))
 
 
 def result_name(flags: Any) -> str:
@@ -75,15 +69,21 @@ def result_name(flags: Any) -> str:
     parts += [f"chip_batch-{flags.chip_batch}"] if flags.chip_batch else []
     parts += [f"form-{flags.form}"] if flags.form != "auto" else []
     parts += [f"operator-{flags.operator}"] if flags.operator else []
-    return re.sub(r"[^\w.-]+", "-", "-".join(parts + flags.changes))
+    parts += flags.changes + ([f"against-{flags.compare}"] if flags.compare else [])
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts))
+
+
+def with_changes(flags: argparse.Namespace, changes: list[str]) -> argparse.Namespace:
+    """Return flags whose configuration has other values for some fields, given as `FIELD=value`."""
+    changes = [*flags.changes, *changes]
+    pairs = [(name, value if equals else None) for name, equals, value in (c.partition("=") for c in changes)]
+    config = config_flags.read_config(flags.config_file, pairs)
+    return argparse.Namespace(**vars(flags) | {"config": config, "changes": changes})
 
 
 def report(flags: Any) -> dict[str, Any]:
     """Return what the compiler says of the step."""
-    try:
-        devices = topologies.get_topology_desc(platform="tpu", topology_name=flags.topology).devices
-    except Exception as error:
-        raise InputError(f"--topology: found {flags.topology!r}, expected one that libtpu knows: {error}") from None
+    devices = tpu.devices(flags.topology)
     if flags.chip_batch:
         flags.config.batch_size = flags.chip_batch * len(devices)
     experiment = read_experiment(flags.config, len(devices))
@@ -98,31 +98,44 @@ def report(flags: Any) -> dict[str, Any]:
     }
     if flags.operator:
         facts["operator"] = f"{flags.operator}×{flags.operator} patches, forward and gradient"
-        step, arguments = make_operator(experiment, flags.operator, flags.form, devices)
-    else:
-        step, arguments = make_step_arguments(experiment, flags.form, devices)
-    facts["TFLOP per chip, as written"] = hlo.traced_flops(step, *arguments) / 1e12
-    lowered = step.lower(*arguments)
-    began = time.perf_counter()
+    step, arguments = make_program(flags, experiment, experiment.compute, devices)
     try:
-        compiled = lowered.compile()
+        compiled = tpu.compile_lowered(step.lower(*arguments), flags.topology)
     except jax.errors.JaxRuntimeError as error:
         return facts | {"compiles": False, "error": str(error)[:2000]}
-    facts |= {"compiles": True, "compile seconds": time.perf_counter() - began}
-    memory = compiled.memory_analysis()
+    facts |= {"compiles": True, "compile seconds": compiled.seconds}
+    memory = compiled.program.memory_analysis()
     kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     facts["GiB per chip"] = (kept + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes) / 2**30
     facts["GiB of temporaries"] = memory.temp_size_in_bytes / 2**30
-    text = compiled.as_text()
+    facts["collectives"] = hlo.collectives(compiled.module)
     if flags.hlo:
-        Path(flags.hlo).write_text(text)
-    return facts | {"collectives": hlo.collectives(text), "cycles": hlo.cycles_by(text, region)}
+        Path(flags.hlo).write_text(compiled.program.as_text())
+    if flags.loops:
+        print(tpu.describe(compiled))
+    needed = flops.flops_by(region, *plain_program(flags, experiment, devices))
+    return facts | summarise(tpu.costs(compiled, region), needed, compiled.chip)
 
 
-def make_step_arguments(experiment: Experiment, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+def make_program(flags: Any, experiment: Experiment, compute: Compute, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return what the flags ask for, the step or the attention alone, and shapes of its arguments."""
+    compute = dataclasses.replace(compute, attention=flags.form)
+    if flags.operator:
+        return make_operator(experiment, compute, flags.operator, devices)
+    return make_step_arguments(experiment, compute, devices)
+
+
+def plain_program(flags: Any, experiment: Experiment, devices: Any) -> tuple[Any, ...]:
+    """Return the same in the form that multiplies least: nothing computed twice, the attention's windows added up."""
+    plain = dataclasses.replace(experiment.compute, remat=False, loops=True)
+    box = argparse.Namespace(**vars(flags) | {"form": "box"})
+    step, arguments = make_program(box, experiment, plain, devices)
+    return step, *arguments
+
+
+def make_step_arguments(experiment: Experiment, compute: Compute, devices: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the real training step and shapes of its arguments, laid out over the devices as training does."""
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-    compute = dataclasses.replace(experiment.compute, attention=form)
     graph, values = parameters.abstract_parameters(experiment.network, compute)
     state = jax.eval_shape(lambda values: init_state(experiment, values), values)
 
@@ -138,14 +151,16 @@ def make_step_arguments(experiment: Experiment, form: str, devices: Any) -> tupl
     return step, (shaped(state, PartitionSpec()), (), shaped((lr, hr), PartitionSpec("data")))
 
 
-def make_operator(experiment: Experiment, k: int, form: str, devices: Any) -> tuple[Any, tuple[Any, ...]]:
+def make_operator(experiment: Experiment, compute: Compute, k: int, devices: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the attention operator with its gradient, and shapes of query, key and value on the first chip."""
     batch, side = experiment.batch_size // len(devices), experiment.patch_size
-    compute, channels = experiment.compute, experiment.network.n_feats
+    channels = experiment.network.n_feats
     on_chip = jax.sharding.SingleDeviceSharding(devices[0])
 
     def loss(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.sin(patch_attention(query, key, value, k, form=form, precision=compute.precision)))
+        return jnp.sum(
+            jnp.sin(patch_attention(query, key, value, k, form=compute.attention, precision=compute.precision))
+        )
 
     arguments = [
         jax.ShapeDtypeStruct((batch, grid, grid, n), compute.dtype, sharding=on_chip)
@@ -160,6 +175,81 @@ def region(op_name: str) -> str:
         if name.replace(" ", "_") in op_name:
             return name
     return NETWORK if "jvp" in op_name else OPTIMISER
+
+
+def summarise(costs: list[tpu.Cost], needed: dict[str, float], chip: Chip) -> dict[str, Any]:
+    """Return the costs of each region, those of its Pallas kernels apart, and of all."""
+    regions = list(dict.fromkeys([*SCOPES, NETWORK, OPTIMISER, *(cost.region for cost in costs)]))
+    rows = [
+        _row([cost for cost in costs if cost.region == name], name, needed.get(name, 0.0), chip) for name in regions
+    ]
+    rows = [row for row in rows if row["cycles"]]
+    rows.append(_row(costs, ALL, sum(needed.values()), chip))
+    return {"cycles": {row["region"]: row["cycles"] for row in rows[:-1]}, "regions": rows}
+
+
+def _row(costs: list[tpu.Cost], name: str, needed: float, chip: Chip) -> dict[str, Any]:
+    cycles = sum(cost.cycles for cost in costs)
+    kernels = [dataclasses.asdict(cost) for cost in costs if cost.kernel] if name != ALL else []
+    return {
+        "region": name,
+        "cycles": cycles,
+        "FLOPs that the plain network needs": needed,
+        "of peak": needed / (cycles * chip.flops_per_cycle) if cycles else 0.0,
+        "HBM bytes": sum(cost.hbm_bytes for cost in costs),
+        "XLA": {"cycles": cycles - sum(k["cycles"] for k in kernels)} if kernels else {},
+        "kernels": kernels,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the facts and the table."""
+    print("\n".join(f"{name}: {value}" for name, value in result.items() if name not in ("cycles", "regions")))
+    if "regions" in result:
+        print(measure.table(COLUMNS, list(_table_rows(result))))
+
+
+def _table_rows(result: dict[str, Any]) -> Any:
+    total = result["regions"][-1]["cycles"]
+
+    def line(name: str, part: str, cost: dict[str, Any], **more: Any) -> dict[str, Any]:
+        share = f"{cost['cycles'] / total:.0%}" if total else ""
+        return {"region": name, "part": part, "M cycles": cost["cycles"] / 1e6, "share": share} | more
+
+    for row in result["regions"]:
+        needed = row["FLOPs that the plain network needs"] / 1e12
+        whole = {"TFLOP": needed, "of peak": f"{row['of peak']:.1%}", "HBM GB": row["HBM bytes"] / 1e9}
+        if row["region"] == ALL:
+            whole["memory GiB"] = result["GiB per chip"]
+        yield line(row["region"], "", row, **whole)
+        if row["kernels"]:
+            yield line("", "XLA", row["XLA"])
+        for kernel in row["kernels"]:
+            size = {"HBM GB": kernel["hbm_bytes"] / 1e9, "vmem MiB": kernel["vmem_bytes"] / 2**20}
+            yield line("", f"Pallas: {kernel['kernel']}", kernel, runs=kernel["runs"], **size)
+
+
+def side_by_side(old: dict[str, Any], new: dict[str, Any], change: str) -> str:
+    """Return the table of two results, the regions of either."""
+    before, after = ({row["region"]: row for row in result.get("regions", ())} for result in (old, new))
+    names = sorted({*before, *after}, key=lambda name: name == ALL)
+    rows = []
+    for name in names:
+        was, now = (rows.get(name, {}) for rows in (before, after))
+        ratio = was["cycles"] / now["cycles"] if was.get("cycles") and now.get("cycles") else None
+        row = {"region": name, "times fewer": ratio}
+        for label, cost in ((change, was), ("as configured", now)):
+            if cost:
+                row[f"{label}: M cycles"] = cost["cycles"] / 1e6
+                row[f"{label}: of peak"] = f"{cost['of peak']:.1%}"
+                row[f"{label}: HBM GB"] = cost["HBM bytes"] / 1e9
+        rows.append(row)
+    labels = [f"{label}: {what}" for what in ("M cycles", "of peak", "HBM GB") for label in (change, "as configured")]
+    lines = [measure.table(["region", *labels[:2], "times fewer", *labels[2:]], rows)]
+    for fact in ("GiB per chip", "compile seconds"):
+        values = [f"{result[fact]:.3g}" if fact in result else "–" for result in (old, new)]
+        lines.append(f"{fact}: {values[0]} with {change}, {values[1]} as configured")
+    return "\n".join(lines)
 
 
 def name_scopes() -> None:

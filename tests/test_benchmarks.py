@@ -1,5 +1,6 @@
 """The benchmark programs run on tiny sizes, and what they count is counted rightly; no test looks at a time."""
 
+import argparse
 import json
 import os
 from unittest import mock
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import hlo, measure
+from benchmarks import chips, flops, hlo, measure, traffic
 from tests.samples import save_noise, save_workdir, tiny_parameters
 
 PROGRAM = """HloModule step, is_scheduled=true
@@ -47,7 +48,7 @@ def test_cycles_count_a_loop_as_often_as_it_runs():
 
 
 def test_collectives_bytes():
-    assert hlo.collectives(PROGRAM) == {"all-reduce": {"count": 1, "bytes": 2 * 3 * 2 + 5 * 4}}
+    assert hlo.collectives(hlo.read_module(PROGRAM)) == {"all-reduce": {"count": 1, "bytes": 2 * 3 * 2 + 5 * 4}}
 
 
 def test_walk_reads_the_text_of_this_jax():
@@ -55,7 +56,47 @@ def test_walk_reads_the_text_of_this_jax():
         return jax.lax.fori_loop(0, 5, lambda _, x: jnp.sin(x @ x), x)
 
     text = jax.jit(loop).lower(jnp.ones((8, 8))).compile().as_text()
-    assert {times for instruction, times in hlo.walk(text) if instruction.op_name.endswith("/sin")} == {5}
+    walked = hlo.read_module(text).walk()
+    assert {times for instruction, times, _ in walked if instruction.op_name.endswith("/sin")} == {5}
+
+
+def test_a_loop_of_unknown_length_is_an_error():
+    text = PROGRAM.replace('"known_trip_count":{"n":"16"},', "").replace("constant(4)", "parameter(1)")
+    with pytest.raises(ValueError, match=r"^w: .* how often"):
+        hlo.cycles_by(text, str)
+
+
+TRAFFIC = """HloModule step, is_scheduled=true
+
+%slices (p: f32[9,3,64], q: f32[8,64], n: s32[]) -> f32[9,3,64] {
+  %p = f32[9,3,64]{2,1,0:T(4,128)} parameter(0)
+  %q = f32[8,64]{1,0:T(8,128)} parameter(1)
+  %n = s32[] parameter(2)
+  %s = f32[1,3,64]{2,1,0:T(4,128)} dynamic-slice(%p, %n), dynamic_slice_sizes={1,3,64}
+  %u = f32[1,3,64]{2,1,0:T(4,128)} add(%s, %s)
+  ROOT %d = f32[9,3,64]{2,1,0:T(4,128)} dynamic-update-slice(%p, %u, %n)
+}
+
+ENTRY %main (a: f32[9,3,64], b: f32[8,64]) -> f32[9,3,64] {
+  %a = f32[9,3,64]{2,1,0:T(4,128)} parameter(0)
+  %b = f32[8,64]{1,0:T(8,128)S(1)} parameter(1)
+  %n = s32[]{:T(128)} parameter(2)
+  %f = f32[9,3,64]{2,1,0:T(4,128)} fusion(%a, %b, %n), kind=kLoop, calls=%slices
+  %c = (f32[9,3,64]{2,1,0:T(4,128)S(1)}, f32[9,3,64]{2,1,0:T(4,128)}, u32[]) copy-start(%f)
+  %e = f32[9,3,64]{2,1,0:T(4,128)S(1)} copy-done(%c)
+  ROOT %k = f32[9,3,64]{2,1,0:T(4,128)} custom-call(%e, %b), custom_call_target="other"
+}
+"""
+
+
+def test_traffic():
+    module = hlo.read_module(TRAFFIC)
+    moved = {i.name: traffic.hbm_bytes(module, i, where) for i, _, where in module.walk()}
+    row, whole = 4 * 128 * 4, 9 * 4 * 128 * 4  # tiles of 4×128
+    # A slice is read, and written in place; b lies in vector memory; n is 4 bytes.
+    assert moved["f"] == 2 * row + 4
+    assert moved["c"] == whole and moved["e"] == 0
+    assert moved["k"] == whole
 
 
 def test_traced_flops():
@@ -66,10 +107,27 @@ def test_traced_flops():
 
     shapes = (jnp.ones((4, 6)), jnp.ones((3, 3, 5, 7)), jnp.ones((2, 8, 8, 5)))
     convolution = 2 * (2 * 8 * 8 * 7) * (3 * 3 * 5)
-    assert hlo.traced_flops(jax.jit(function), *shapes) == 3 * 2 * (2 * 6) * 4 + convolution
+    assert flops.traced_flops(jax.jit(function), *shapes) == 3 * 2 * (2 * 6) * 4 + convolution
     # The gradient of a convolution: one more for its input, one more for its kernel.
     gradient = jax.grad(lambda kernel, x: function(shapes[0], kernel, x), argnums=(0, 1))
-    assert hlo.traced_flops(gradient, *shapes[1:]) >= 2 * convolution
+    assert flops.traced_flops(gradient, *shapes[1:]) >= 2 * convolution
+
+
+def test_flops_by_region_without_padding():
+    def function(x, kernel):
+        with jax.named_scope("convolution"):
+            x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        with jax.named_scope("product"):
+            return jnp.sum(jnp.sin(x @ jnp.ones((7, 3))))
+
+    shapes = (jnp.ones((2, 8, 8, 5)), jnp.ones((3, 3, 5, 7)))
+    scopes = ("convolution", "product")
+    found = flops.flops_by(
+        lambda name: next(s for s in scopes if s in name), jax.grad(function, argnums=(0, 1)), *shapes
+    )
+    # Of 3·8 positions of a kernel's row or column two are in the padding. Each product has two gradients, of a constant
+    # one.
+    assert found == {"convolution": 3 * 2.0 * 2 * 22 * 22 * 5 * 7, "product": 2 * 2.0 * 2 * 8 * 8 * 7 * 3}
 
 
 def test_interleave_takes_turns():
@@ -156,6 +214,7 @@ def test_input_pipeline(monkeypatch, tmp_path):
         ("--config configs/x4.py", "x4-v5e-2x2"),
         ("--config configs/x4.py --config.remat=off", "x4-v5e-2x2-remat-off"),
         ("--config configs/tpu_pod.py --operator 7", "tpu_pod-v5e-2x2-operator-7"),
+        ("--compare remat=off", "x4-v5e-2x2-against-remat-off"),
         ("--topology v5e:16x16 --chip_batch 16 --form box", "x4-v5e-16x16-chip_batch-16-form-box"),
         ("--config.data.dir=/x/y --config.learning_rate 1e-4", "x4-v5e-2x2-data.dir-x-y-learning_rate-1e-4"),
     ],
@@ -166,6 +225,45 @@ def test_tpu_compile_names_its_results(monkeypatch, tmp_path, flags, name):
     monkeypatch.setattr(tpu_compile, "report", lambda flags: {"compiles": True})
     run(monkeypatch, tpu_compile.main, *flags.split(), "--output", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.json"]
+
+
+def costs(tpu):
+    return [
+        tpu.Cost("attention", "", 3, 1_000_000, 10**9),
+        tpu.Cost("attention", "scores", 16, 3_000_000, 10**8, 2**20),
+        tpu.Cost("optimiser and gradients' sum", "", 5, 4_000_000, 10**7),
+    ]
+
+
+def test_tpu_compile_shows_kernels_beside_the_rest(monkeypatch, tmp_path, capsys):
+    with mock.patch.dict(os.environ):
+        from benchmarks import tpu, tpu_compile
+    chip = chips.read_chip("v5e:2x2")
+    needed = {"attention": 4_000_000 * chip.flops_per_cycle / 8}
+    whole = {"GiB per chip": 3.5} | tpu_compile.summarise(costs(tpu), needed, chip)
+    assert whole["cycles"] == {"attention": 4_000_000, "optimiser and gradients' sum": 4_000_000}
+    results = iter([whole, whole | tpu_compile.summarise(costs(tpu)[:1], needed, chip)])
+    monkeypatch.setattr(tpu_compile, "report", lambda flags: next(results))
+    run(monkeypatch, tpu_compile.main, "--compare", "dtype=bfloat16,batch_size=4", "--output", str(tmp_path))
+    out = capsys.readouterr().out
+    assert "| attention |  | – | 4 | 50% | 0.0655 | 12.5% | 1.1 | – | – |" in out
+    assert "|  | XLA | – | 1 | 12% |" in out and "|  | Pallas: scores | 16 | 3 | 38% | – | – | 0.1 | 1 | – |" in out
+    assert "| all |  | – | 8 | 100% | 0.0655 | 6.2% | 1.11 | – | 3.5 |" in out
+    assert "| all | 1 | 8 | 0.125 | 50.0% | 6.2% | 1 | 1.11 |" in out
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text())["compared with"]["cycles"] == {"attention": 1_000_000}
+
+
+def test_tpu_compile_changes_the_configuration_that_is_compared():
+    with mock.patch.dict(os.environ):
+        from benchmarks import tpu_compile
+    from msnlan_jax.errors import InputError
+
+    flags = argparse.Namespace(config_file="configs/x4.py", changes=["seed=3"], config=None)
+    changed = tpu_compile.with_changes(flags, ["dtype=bfloat16"])
+    assert (changed.config.seed, changed.config.dtype) == (3, "bfloat16") and flags.changes == ["seed=3"]
+    with pytest.raises(InputError, match="batch_size: found 'many'"):
+        tpu_compile.with_changes(flags, ["batch_size=many"])
 
 
 def test_shared_programs_names_what_is_wrong(monkeypatch, tmp_path):
