@@ -6,7 +6,7 @@ BIN := .venv/bin
 #     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test TORCH=torch==2.13.0+cpu
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test tpu-compile flags clean
+.PHONY: demo test tpu-compile tpu-scaling flags clean
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -49,6 +49,10 @@ test: .venv/dev
 
 tpu-compile: .venv-tpu/ready
 	.venv-tpu/bin/python -m benchmarks.tpu_compile $(ARGS)
+
+# How it grows from 4 chips to 512; a compilation for each row.
+tpu-scaling: .venv-tpu/ready
+	.venv-tpu/bin/python -m benchmarks.tpu_scaling $(ARGS)
 
 # The tables of flags in docs/commands.md, written anew from the programs' parsers; a test compares them.
 flags: .venv/train

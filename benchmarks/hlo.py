@@ -5,6 +5,7 @@ Every loop's body counts as often as it runs.
 
 import collections
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -99,6 +100,37 @@ class Module:
         """
         yield from self._visit(self.entry, 1)
 
+    def scope(self, instruction: Instruction, computation: str) -> str:
+        """Return the path of named scopes that an instruction belongs to.
+
+        One that the compiler added, such as a copy, has none: it belongs to the first that uses its result, however
+        indirectly, or else to the one that made what it takes.
+        """
+        inside = self.computations[computation]
+        users, makers = self._links[computation]
+        for links in (users, makers):
+            pending, seen = collections.deque([instruction.name]), {instruction.name}
+            while pending:
+                name = pending.popleft()
+                if found := inside[name].op_name:
+                    return found
+                pending.extend(other for other in links.get(name, ()) if other not in seen)
+                seen.update(links.get(name, ()))
+        return ""
+
+    @functools.cached_property
+    def _links(self) -> dict[str, tuple[dict[str, list[str]], dict[str, list[str]]]]:
+        """Of each computation, what uses each of its instructions, and what each uses."""
+        links: dict[str, tuple[dict[str, list[str]], dict[str, list[str]]]] = {}
+        for name, inside in self.computations.items():
+            users: dict[str, list[str]] = {}
+            makers = {i.name: [operand for operand in i.operands if operand in inside] for i in inside.values()}
+            for user, operands in makers.items():
+                for operand in operands:
+                    users.setdefault(operand, []).append(user)
+            links[name] = users, makers
+        return links
+
     def _visit(self, name: str, times: int) -> Iterator[tuple[Instruction, int, str]]:
         for instruction in self.computations.get(name, {}).values():
             yield instruction, times, name
@@ -140,10 +172,11 @@ def read_module(text: str) -> Module:
 def cycles_by(text: str, region: Callable[[str], str]) -> dict[str, int]:
     """Return the estimated cycles of each region of a program, by the instructions' scopes, Pallas kernels apart."""
     total: collections.Counter[str] = collections.Counter()
-    for instruction, times, _ in read_module(text).walk():
+    module = read_module(text)
+    for instruction, times, computation in module.walk():
         # A loop's own estimate is that of its body.
         if instruction.opcode not in ("while", "call", "conditional"):
-            total[region(instruction.op_name)] += instruction.cycles * times
+            total[region(module.scope(instruction, computation))] += instruction.cycles * times
     return dict(total)
 
 

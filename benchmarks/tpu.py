@@ -145,7 +145,7 @@ def costs(compiled: Compiled, region: Callable[[str], str] = lambda _: "") -> li
     for instruction, times, computation in compiled.module.walk():
         if instruction.opcode in ("while", "call", "conditional"):
             continue  # whose own estimates are those of their bodies
-        where, kernel, vmem = region(instruction.op_name), "", 0
+        where, kernel, vmem = region(compiled.module.scope(instruction, computation)), "", 0
         if instruction.is_pallas:
             counted = compiled.kernels[instruction.name]
             kernel, vmem = _kernel_name(instruction), _vmem_bytes(instruction)

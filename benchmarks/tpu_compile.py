@@ -14,6 +14,7 @@ from benchmarks import tpu  # isort: skip  # before JAX
 import argparse
 import dataclasses
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,7 +25,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from benchmarks import flops, hlo, measure
-from benchmarks.chips import Chip
+from benchmarks.chips import Chip, read_chip
 from benchmarks.loader import Cut
 from msnlan_jax.network import MSNLAB, Compute, ResidualGroup, parameters
 from msnlan_jax.network.attention import patch_attention
@@ -83,7 +84,13 @@ def with_changes(flags: argparse.Namespace, changes: list[str]) -> argparse.Name
 
 def report(flags: Any) -> dict[str, Any]:
     """Return what the compiler says of the step."""
-    devices = tpu.devices(flags.topology)
+    # Kernels are held to the vector memory of the chip that they are compiled for.
+    vmem = read_chip(flags.topology).vmem_mib * 2**20
+    with mock.patch("msnlan_jax.network.kernels.chip._FAST_MEMORY", vmem):
+        return _report(flags, tpu.devices(flags.topology))
+
+
+def _report(flags: Any, devices: Any) -> dict[str, Any]:
     if flags.chip_batch:
         flags.config.batch_size = flags.chip_batch * len(devices)
     experiment = read_experiment(flags.config, len(devices))
@@ -95,6 +102,7 @@ def report(flags: Any) -> dict[str, Any]:
         "pictures per chip": experiment.batch_size // len(devices),
         "dtype": experiment.compute.dtype,
         "form": flags.form,
+        "implementation": experiment.compute.implementation,
     }
     if flags.operator:
         facts["operator"] = f"{flags.operator}×{flags.operator} patches, forward and gradient"
@@ -118,8 +126,12 @@ def report(flags: Any) -> dict[str, Any]:
 
 
 def make_program(flags: Any, experiment: Experiment, compute: Compute, devices: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return what the flags ask for, the step or the attention alone, and shapes of its arguments."""
-    compute = dataclasses.replace(compute, attention=flags.form)
+    """Return what the flags ask for, the step or the attention alone, and shapes of its arguments.
+
+    Kernels are taken where training would first have them prove themselves.
+    """
+    settled = "kernels" if compute.implementation == "auto" else compute.implementation
+    compute = dataclasses.replace(compute, attention=flags.form, implementation=settled)
     if flags.operator:
         return make_operator(experiment, compute, flags.operator, devices)
     return make_step_arguments(experiment, compute, devices)
@@ -127,7 +139,7 @@ def make_program(flags: Any, experiment: Experiment, compute: Compute, devices: 
 
 def plain_program(flags: Any, experiment: Experiment, devices: Any) -> tuple[Any, ...]:
     """Return the same in the form that multiplies least: nothing computed twice, the attention's windows added up."""
-    plain = dataclasses.replace(experiment.compute, remat=False, loops=True)
+    plain = dataclasses.replace(experiment.compute, implementation="plain", remat=False, loops=True)
     box = argparse.Namespace(**vars(flags) | {"form": "box"})
     step, arguments = make_program(box, experiment, plain, devices)
     return step, *arguments
@@ -209,7 +221,7 @@ def show(result: dict[str, Any]) -> None:
         print(measure.table(COLUMNS, list(_table_rows(result))))
 
 
-def _table_rows(result: dict[str, Any]) -> Any:
+def _table_rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     total = result["regions"][-1]["cycles"]
 
     def line(name: str, part: str, cost: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -258,8 +270,13 @@ def name_scopes() -> None:
         part.__call__ = jax.named_scope(name.replace(" ", "_"))(part.__call__)  # type: ignore[attr-defined]
 
 
-if __name__ == "__main__":
+def run(main: Callable[[], None]) -> None:
+    """Run a program that compiles for TPUs."""
     name_scopes()
     # The library takes the forms for the backend that it runs on, which here is not the one that is compiled for.
     with mock.patch("jax.default_backend", return_value="tpu"):
         measure.run(main)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -89,6 +89,19 @@ ENTRY %main (a: f32[9,3,64], b: f32[8,64]) -> f32[9,3,64] {
 """
 
 
+def test_a_copy_belongs_to_what_uses_it():
+    lines = [
+        '  %a = f32[8]{0} parameter(0), metadata={op_name="state"}',
+        "  %c = (f32[8]{0:S(1)}, f32[8]{0}, u32[]) copy-start(%a)",
+        "  %d = f32[8]{0:S(1)} copy-done(%c)",
+        '  %e = f32[8]{0} exponential(%d), metadata={op_name="jit(step)/attention/exp"}',
+        "  ROOT %f = f32[8]{0} copy(%e)",
+    ]
+    module = hlo.read_module("\n".join(["ENTRY %main (a: f32[8]) -> f32[8] {", *lines, "}"]))
+    found = {i.name: module.scope(i, where) for i, _, where in module.walk()}
+    assert found == {"a": "state"} | dict.fromkeys("cdef", "jit(step)/attention/exp")
+
+
 def test_traffic():
     module = hlo.read_module(TRAFFIC)
     moved = {i.name: traffic.hbm_bytes(module, i, where) for i, _, where in module.walk()}
@@ -214,7 +227,7 @@ def test_input_pipeline(monkeypatch, tmp_path):
         ("--config configs/x4.py", "x4-v5e-2x2"),
         ("--config configs/x4.py --config.remat=off", "x4-v5e-2x2-remat-off"),
         ("--config configs/tpu_pod.py --operator 7", "tpu_pod-v5e-2x2-operator-7"),
-        ("--compare remat=off", "x4-v5e-2x2-against-remat-off"),
+        ("--compare implementation=plain", "x4-v5e-2x2-against-implementation-plain"),
         ("--topology v5e:16x16 --chip_batch 16 --form box", "x4-v5e-16x16-chip_batch-16-form-box"),
         ("--config.data.dir=/x/y --config.learning_rate 1e-4", "x4-v5e-2x2-data.dir-x-y-learning_rate-1e-4"),
     ],
@@ -264,6 +277,46 @@ def test_tpu_compile_changes_the_configuration_that_is_compared():
     assert (changed.config.seed, changed.config.dtype) == (3, "bfloat16") and flags.changes == ["seed=3"]
     with pytest.raises(InputError, match="batch_size: found 'many'"):
         tpu_compile.with_changes(flags, ["batch_size=many"])
+
+
+def test_tpu_scaling(monkeypatch, tmp_path):
+    with mock.patch.dict(os.environ):
+        from benchmarks import tpu_compile, tpu_scaling
+
+    def report(flags):
+        asked.append((flags.topology, flags.chip_batch))
+        chips_in_all = {"v5e:2x2": 4, "v5e:4x4": 16}[flags.topology]
+        facts = {"compiles": True, "chips": chips_in_all, "pictures per chip": flags.chip_batch, "GiB per chip": 2.0}
+        cycles = [{"region": "all", "cycles": 1_000_000 * flags.chip_batch}]
+        return facts | {"regions": cycles, "collectives": {"all-reduce": {"count": 1, "bytes": 40_000_000}}}
+
+    asked = []
+    monkeypatch.setattr(tpu_compile, "report", report)
+    flags = ("--topologies", "v5e:2x2,v5e:4x4", "--batch", "256", "--output", str(tmp_path))
+    run(monkeypatch, tpu_scaling.main, *flags)
+    # On 16 chips both ways have 16 pictures a chip.
+    assert asked == [("v5e:2x2", 16), ("v5e:2x2", 64), ("v5e:4x4", 16)]
+    rows = json.loads((tmp_path / "scaling-tpu_pod.json").read_text())["rows"]
+    assert [(row["scaling"], row["topology"], row["pictures a chip"]) for row in rows] == [
+        ("weak", "v5e:2x2", 16),
+        ("strong", "v5e:2x2", 64.0),
+        ("weak", "v5e:4x4", 16),
+        ("strong", "v5e:4x4", 16.0),
+    ]
+    # Each chip sends 3/4 of 40 MB twice over two links of 50 GB/s, at 1.5 GHz.
+    assert rows[0]["sum M cycles"] == pytest.approx(0.9) and rows[0]["sum's share"] == "5.3%"
+    assert rows[0]["pictures/s"] == pytest.approx(64 * 1.5e9 / 16.9e6)
+    assert [row["of the smallest's"] for row in rows] == ["100%", "104%", "99%", "99%"]
+
+
+def test_tpu_scaling_leaves_out_what_does_not_divide(monkeypatch, tmp_path):
+    with mock.patch.dict(os.environ):
+        from benchmarks import tpu_compile, tpu_scaling
+    monkeypatch.setattr(tpu_compile, "report", lambda flags: {"compiles": False})
+    flags = ("--topologies", "v5p:8x8x8", "--batch", "256", "--output", str(tmp_path))
+    run(monkeypatch, tpu_scaling.main, *flags)
+    weak, strong = json.loads((tmp_path / "scaling-tpu_pod.json").read_text())["rows"]
+    assert strong["pictures a chip"] == 0.5 and "M cycles" not in strong and "M cycles" not in weak
 
 
 def test_shared_programs_names_what_is_wrong(monkeypatch, tmp_path):
