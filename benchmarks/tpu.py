@@ -36,7 +36,10 @@ from benchmarks import bundles, hlo, traffic
 from benchmarks.chips import Chip, read_chip
 from msnlan_jax.errors import InputError
 
-_DUMPS = "--xla_jf_dump_to={} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex=^({})$"
+_DUMPS = (
+    "--xla_jf_dump_to={} --xla_jf_dump_hlo_text=false --xla_jf_dump_llo_text=true "
+    "--xla_jf_dump_llo_pass_label_regex=^({})$"
+)
 _LABELS = "final_bundles|deduplication-map"  # of 70 files for each kernel the ones that are read
 
 
@@ -96,10 +99,11 @@ def devices(topology: str) -> Any:
     Raises:
         InputError: libtpu does not know it, or `benchmarks/chips` has no such chip.
     """
-    read_chip(topology)
+    # As JAX has it on the machines: both cores of a chip are one device.
+    options = {"chip_config_name": "megacore"} if read_chip(topology).cores > 1 else {}
     _dump_folder()
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices
     except Exception as error:
         raise InputError(f"--topology: found {topology!r}, expected one that libtpu knows: {error}") from None
 

@@ -83,7 +83,7 @@ def test_float32_rows_and_wider_multipliers():
     # Weights, too, take a multiplier's time: 4 cycles for each 16 rows.
     pushes = "  ;;  ".join(["%60 = vmatpush.bf16.msra.mxu0 %v1_v0"] * 9)
     assert multiplier(NESTED.replace("%31 = ", f"{pushes}  ;;  %31 = ")) == 36
-    assert multiplier(NESTED.replace("%31 = ", f"{pushes}  ;;  %31 = "), V4) == 9 * 16
+    assert multiplier(NESTED.replace("%31 = ", f"{pushes}  ;;  %31 = "), V4) == 9 * 8
 
 
 def test_a_condition_passes_over_what_it_says():

@@ -134,6 +134,6 @@ def _multiplier_cycles(program: Program, addresses: list[int], times: list[int],
                 if kind == "vmatmul":
                     cycles = (16 if packed else 8) // chip.rows_per_cycle
                 else:
-                    cycles = chip.push_cycles * (2 if packed else 1)
+                    cycles = chip.bfloat16_push_cycles if packed else chip.float32_push_cycles
                 busy[kind, unit] += cycles * times[address]
     return max(busy.values(), default=0)

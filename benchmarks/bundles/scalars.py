@@ -163,10 +163,13 @@ def run(program: Program, delay_slots: int) -> tuple[list[int], int, list[str]]:
             for instruction in bundle:
                 if instruction.opcode == "sbr.rel":
                     target, taken = program.target(instruction), machine.runs(instruction)
-                    if (taken is None and target <= here) or (taken and landing):
-                        raise UnknownTripsError(f"bundle {here:#x}: where {instruction.text.strip()!r} leads")
+                    text = instruction.text.strip()
+                    if taken is None and target <= here:
+                        raise UnknownTripsError(f"bundle {here:#x}: only the chip knows when the loop ends: {text}")
+                    if taken and landing:
+                        raise UnknownTripsError(f"bundle {here:#x}: a branch that follows another at once: {text}")
                     if taken is None:
-                        unread[here] = instruction.text.strip()
+                        unread[here] = text
                     elif taken:
                         landing = {here + delay_slots: target}
                 elif (copy := _DMA.match(instruction.opcode)) and machine.runs(instruction) != 0:

@@ -31,7 +31,8 @@ class Chip:
         torus_multiple: an axis of a topology is closed to a ring where its size is a multiple of this.
         delay_slots: bundles that still run after a branch.
         granule_bytes: the unit in which libtpu's dumps give a copy's size.
-        push_cycles: cycles that a multiplier takes for 8 rows of float32 weights; 16 rows of bfloat16 take twice that.
+        float32_push_cycles: cycles that a multiplier takes for a register of weights, 8 rows of float32.
+        bfloat16_push_cycles: the same for 16 rows of bfloat16.
         sources: where each is from.
     """
 
@@ -49,7 +50,8 @@ class Chip:
     torus_multiple: int
     delay_slots: int
     granule_bytes: int
-    push_cycles: int
+    float32_push_cycles: int
+    bfloat16_push_cycles: int
     sources: list[str]
 
     @property
