@@ -19,6 +19,7 @@ os.environ |= {
 
 import atexit
 import collections
+import contextlib
 import dataclasses
 import functools
 import re
@@ -52,6 +53,7 @@ class Compiled:
         program: JAX's compiled function.
         module: what its text says.
         kernels: the count of each instruction that runs a Pallas kernel, by name.
+        others: that of XLA's own instructions, as far as they were asked for and can be counted.
         seconds: that compiling took.
     """
 
@@ -59,6 +61,7 @@ class Compiled:
     program: Any
     module: hlo.Module
     kernels: Mapping[str, bundles.Count]
+    others: Mapping[str, bundles.Count]
     seconds: float
 
 
@@ -70,7 +73,8 @@ class Cost:
         region: where it comes from.
         kernel: name of the Pallas kernel; empty for all that XLA compiles.
         runs: how many instructions run.
-        cycles: in all.
+        cycles: in all, by XLA's estimates and by kernels' bundles.
+        bundle_cycles: in all, by the bundles of XLA's instructions too, where these are counted.
         hbm_bytes: moved to and from HBM.
         vmem_bytes: vector memory that the kernel takes.
     """
@@ -79,6 +83,7 @@ class Cost:
     kernel: str
     runs: int
     cycles: int
+    bundle_cycles: int
     hbm_bytes: int
     vmem_bytes: int = 0
 
@@ -108,8 +113,13 @@ def devices(topology: str) -> Any:
         raise InputError(f"--topology: found {topology!r}, expected one that libtpu knows: {error}") from None
 
 
-def compile_lowered(lowered: Any, topology: str) -> Compiled:
+def compile_lowered(lowered: Any, topology: str, all_bundles: bool = False) -> Compiled:
     """Compile what was lowered for devices of a topology, and count its Pallas kernels.
+
+    Args:
+        lowered: a jitted function, lowered for such devices.
+        topology: as of `devices`.
+        all_bundles: count the bundles of XLA's own instructions too, where it is possible.
 
     Raises:
         JaxRuntimeError: it does not compile, as for want of memory.
@@ -124,16 +134,20 @@ def compile_lowered(lowered: Any, topology: str) -> Compiled:
         module = hlo.read_module(program.as_text())
         files = bundles.kernel_files(folder)
         counted = functools.cache(lambda path: bundles.count_file(path, chip))
-        kernels = {}
+        kernels, others = {}, {}
         for instruction, _, _ in module.walk():
+            name = instruction.name
             if instruction.is_pallas:
-                if instruction.name not in files:
-                    raise ValueError(f"{instruction.name}: found no final bundles in libtpu's dump")
-                kernels[instruction.name] = counted(files[instruction.name])
+                if name not in files:
+                    raise ValueError(f"{name}: found no final bundles in libtpu's dump")
+                kernels[name] = counted(files[name])
+            elif all_bundles and name in files:
+                with contextlib.suppress(bundles.UnknownTripsError):
+                    others[name] = counted(files[name])
     finally:
         for path in folder.iterdir():
             path.unlink()
-    return Compiled(chip, program, module, kernels, seconds)
+    return Compiled(chip, program, module, kernels, others, seconds)
 
 
 def count(function: Callable[..., Any], *shapes: tuple[tuple[int, ...], Any], topology: str = "v5e:2x2") -> Compiled:
@@ -153,11 +167,19 @@ def costs(compiled: Compiled, region: Callable[[str], str] = lambda _: "") -> li
         if instruction.is_pallas:
             counted = compiled.kernels[instruction.name]
             kernel, vmem = _kernel_name(instruction), _vmem_bytes(instruction)
-            cycles, moved = counted.cycles, counted.hbm_bytes
+            cycles = by_bundles = counted.cycles
+            moved = counted.hbm_bytes
         else:
             cycles, moved = instruction.cycles, traffic.hbm_bytes(compiled.module, instruction, computation)
+            other = compiled.others.get(instruction.name)
+            by_bundles = other.cycles if other and cycles else cycles
         part = found.setdefault((where, kernel), collections.Counter())
-        part.update(runs=times if cycles or moved else 0, cycles=times * cycles, hbm_bytes=times * moved)
+        part.update(
+            runs=times if cycles or moved else 0,
+            cycles=times * cycles,
+            bundle_cycles=times * by_bundles,
+            hbm_bytes=times * moved,
+        )
         part["vmem_bytes"] = max(part["vmem_bytes"], vmem)
     return [Cost(*names, **part) for names, part in sorted(found.items()) if part["runs"]]
 

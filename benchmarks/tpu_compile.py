@@ -36,7 +36,10 @@ SCOPES = {"attention": MSNLAB, "residual groups": ResidualGroup}
 NETWORK = "head, tail and joins"
 OPTIMISER = "optimiser and gradients' sum"
 ALL = "all"
-COLUMNS = ("region", "part", "runs", "M cycles", "share", "TFLOP", "of peak", "HBM GB", "vmem MiB", "memory GiB")
+COLUMNS = (
+    *("region", "part", "runs", "M cycles", "share", "M by bundles", "TFLOP", "of peak", "HBM GB", "vmem MiB"),
+    "memory GiB",
+)
 
 
 def main() -> None:
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("--form", default="auto", help="of the attention")
     parser.add_argument("--operator", type=int, default=0, metavar="K", help="only the attention of K×K patches")
     parser.add_argument("--hlo", default="", help="file for the compiled program's text")
+    parser.add_argument("--all_bundles", action="store_true", help="count XLA's own instructions by bundles as well")
     parser.add_argument("--loops", action="store_true", help="also print what each loop of each Pallas kernel costs")
     measure.add_result_flags(parser)
     flags = config_flags.parse(parser)
@@ -103,12 +107,13 @@ def _report(flags: Any, devices: Any) -> dict[str, Any]:
         "dtype": experiment.compute.dtype,
         "form": flags.form,
         "implementation": experiment.compute.implementation,
+        "all bundles": flags.all_bundles,
     }
     if flags.operator:
         facts["operator"] = f"{flags.operator}×{flags.operator} patches, forward and gradient"
     step, arguments = make_program(flags, experiment, experiment.compute, devices)
     try:
-        compiled = tpu.compile_lowered(step.lower(*arguments), flags.topology)
+        compiled = tpu.compile_lowered(step.lower(*arguments), flags.topology, flags.all_bundles)
     except jax.errors.JaxRuntimeError as error:
         return facts | {"compiles": False, "error": str(error)[:2000]}
     facts |= {"compiles": True, "compile seconds": compiled.seconds}
@@ -206,6 +211,7 @@ def _row(costs: list[tpu.Cost], name: str, needed: float, chip: Chip) -> dict[st
     return {
         "region": name,
         "cycles": cycles,
+        "bundle cycles": sum(cost.bundle_cycles for cost in costs),
         "FLOPs that the plain network needs": needed,
         "of peak": needed / (cycles * chip.flops_per_cycle) if cycles else 0.0,
         "HBM bytes": sum(cost.hbm_bytes for cost in costs),
@@ -231,6 +237,8 @@ def _table_rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for row in result["regions"]:
         needed = row["FLOPs that the plain network needs"] / 1e12
         whole = {"TFLOP": needed, "of peak": f"{row['of peak']:.1%}", "HBM GB": row["HBM bytes"] / 1e9}
+        if result["all bundles"]:
+            whole["M by bundles"] = row["bundle cycles"] / 1e6
         if row["region"] == ALL:
             whole["memory GiB"] = result["GiB per chip"]
         yield line(row["region"], "", row, **whole)
@@ -253,10 +261,12 @@ def side_by_side(old: dict[str, Any], new: dict[str, Any], change: str) -> str:
         for label, cost in ((change, was), ("as configured", now)):
             if cost:
                 row[f"{label}: M cycles"] = cost["cycles"] / 1e6
+                row[f"{label}: M by bundles"] = cost["bundle cycles"] / 1e6
                 row[f"{label}: of peak"] = f"{cost['of peak']:.1%}"
                 row[f"{label}: HBM GB"] = cost["HBM bytes"] / 1e9
         rows.append(row)
-    labels = [f"{label}: {what}" for what in ("M cycles", "of peak", "HBM GB") for label in (change, "as configured")]
+    kinds = ["M cycles", *(["M by bundles"] if new.get("all bundles") else []), "of peak", "HBM GB"]
+    labels = [f"{label}: {what}" for what in kinds for label in (change, "as configured")]
     lines = [measure.table(["region", *labels[:2], "times fewer", *labels[2:]], rows)]
     for fact in ("GiB per chip", "compile seconds"):
         values = [f"{result[fact]:.3g}" if fact in result else "–" for result in (old, new)]

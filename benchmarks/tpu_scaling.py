@@ -67,7 +67,14 @@ def axes_of(topology: str) -> tuple[int, ...]:
 
 def step_facts(flags: Any, topology: str, pictures: int) -> dict[str, Any]:
     """Return what `tpu_compile` reports of the step with so many pictures on each chip."""
-    values = {"topology": topology, "chip_batch": pictures, "operator": 0, "hlo": "", "loops": False}
+    values = {
+        "topology": topology,
+        "chip_batch": pictures,
+        "operator": 0,
+        "hlo": "",
+        "loops": False,
+        "all_bundles": False,
+    }
     return tpu_compile.report(argparse.Namespace(**vars(flags) | values))
 
 

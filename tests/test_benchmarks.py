@@ -242,9 +242,9 @@ def test_tpu_compile_names_its_results(monkeypatch, tmp_path, flags, name):
 
 def costs(tpu):
     return [
-        tpu.Cost("attention", "", 3, 1_000_000, 10**9),
-        tpu.Cost("attention", "scores", 16, 3_000_000, 10**8, 2**20),
-        tpu.Cost("optimiser and gradients' sum", "", 5, 4_000_000, 10**7),
+        tpu.Cost("attention", "", 3, 1_000_000, 500_000, 10**9),
+        tpu.Cost("attention", "scores", 16, 3_000_000, 3_000_000, 10**8, 2**20),
+        tpu.Cost("optimiser and gradients' sum", "", 5, 4_000_000, 2_000_000, 10**7),
     ]
 
 
@@ -253,16 +253,19 @@ def test_tpu_compile_shows_kernels_beside_the_rest(monkeypatch, tmp_path, capsys
         from benchmarks import tpu, tpu_compile
     chip = chips.read_chip("v5e:2x2")
     needed = {"attention": 4_000_000 * chip.flops_per_cycle / 8}
-    whole = {"GiB per chip": 3.5} | tpu_compile.summarise(costs(tpu), needed, chip)
+    whole = {"GiB per chip": 3.5, "all bundles": True} | tpu_compile.summarise(costs(tpu), needed, chip)
     assert whole["cycles"] == {"attention": 4_000_000, "optimiser and gradients' sum": 4_000_000}
     results = iter([whole, whole | tpu_compile.summarise(costs(tpu)[:1], needed, chip)])
     monkeypatch.setattr(tpu_compile, "report", lambda flags: next(results))
     run(monkeypatch, tpu_compile.main, "--compare", "dtype=bfloat16,batch_size=4", "--output", str(tmp_path))
     out = capsys.readouterr().out
-    assert "| attention |  | – | 4 | 50% | 0.0655 | 12.5% | 1.1 | – | – |" in out
-    assert "|  | XLA | – | 1 | 12% |" in out and "|  | Pallas: scores | 16 | 3 | 38% | – | – | 0.1 | 1 | – |" in out
-    assert "| all |  | – | 8 | 100% | 0.0655 | 6.2% | 1.11 | – | 3.5 |" in out
-    assert "| all | 1 | 8 | 0.125 | 50.0% | 6.2% | 1 | 1.11 |" in out
+    assert "| attention |  | – | 4 | 50% | 3.5 | 0.0655 | 12.5% | 1.1 | – | – |" in out
+    assert (
+        "|  | XLA | – | 1 | 12% | – |" in out
+        and "|  | Pallas: scores | 16 | 3 | 38% | – | – | – | 0.1 | 1 | – |" in out
+    )
+    assert "| all |  | – | 8 | 100% | 5.5 | 0.0655 | 6.2% | 1.11 | – | 3.5 |" in out
+    assert "| all | 1 | 8 | 0.125 | 0.5 | 5.5 | 50.0% | 6.2% | 1 | 1.11 |" in out
     (path,) = tmp_path.iterdir()
     assert json.loads(path.read_text())["compared with"]["cycles"] == {"attention": 1_000_000}
 

@@ -95,6 +95,17 @@ def test_a_condition_passes_over_what_it_says():
     assert found.hbm_bytes == 3 * 16 * 32
 
 
+def test_of_two_cores_the_busiest_counts_and_both_move_bytes():
+    v5p = chips.read_chip("v5p")
+    # The first core's rounds begin at 0, the second's at 3.
+    shared = NESTED.replace("%s10_s0 = smov 0", "%s10_s0 = sld [smem:[#allocation0]] /* core id */")
+    shared = shared.replace("%s20_s1 = smov 0", "%s20_s1 = smov 3")
+    found = count(shared, v5p)
+    assert [loop.trips for loop in found.loops] == [1, 5, 5 * 4] and found.hbm_bytes == 2 * 1280 * 32
+    alone = "%s10_s0 = sld [smem:[#allocation0]] /* core id */"
+    assert count(NESTED.replace("%s10_s0 = smov 0", alone), V5E).cycles == count(NESTED).cycles
+
+
 def test_delay_slots_are_the_chip_s():
     longer = GRID + "   0xe   :  {}\n   0xf   :  {}\n"
     assert count(longer, delay_slots=1).loops[0].bundles == 4

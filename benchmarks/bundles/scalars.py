@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from benchmarks.bundles.program import Instruction, Program, UnknownTripsError
 
 Value = int | None  # None is what only the chip knows
-STEPS = 100_000_000  # bundles that are run at most, lest a misread loop never ends
+STEPS = 50_000_000  # bundles that are run at most, lest a misread loop never ends
 
 _WORD = 1 << 32
 _DMA = re.compile(r"^dma\.(\w+)_to_(\w+)$")
@@ -40,9 +40,10 @@ _ARITHMETIC |= {f"scmp.{name}.u32.totalorder": _unsigned(test) for name, test in
 
 
 class Machine:
-    """Registers and spilled values; a bundle reads all before it writes any."""
+    """Registers and spilled values of a chip's core; a bundle reads all before it writes any."""
 
-    def __init__(self) -> None:
+    def __init__(self, core: int) -> None:
+        self.core = core
         self.registers: dict[str, Value] = {}
         self.spilled: dict[str, Value] = {}
 
@@ -75,8 +76,7 @@ class Machine:
     def _result(self, instruction: Instruction) -> Value:
         opcode, operands = instruction.opcode, instruction.operands
         if opcode == "sld":
-            # A core of its own for each kernel: the first.
-            return 0 if "core id" in instruction.text else self.spilled.get(operands[0])
+            return self.core if "core id" in instruction.text else self.spilled.get(operands[0])
         values = [self.value(operand) for operand in operands]
         if opcode in ("smov", "pmov") or opcode.startswith("int_to_ptr"):
             return values[-1]
@@ -143,8 +143,8 @@ def _reads(instruction: Instruction) -> Iterator[str]:
             yield operand.lstrip("!%")
 
 
-def run(program: Program, delay_slots: int) -> tuple[list[int], int, list[str]]:
-    """Run a program's scalar part.
+def run(program: Program, delay_slots: int, core: int = 0) -> tuple[list[int], int, list[str]]:
+    """Run a program's scalar part on one of a chip's cores.
 
     Returns:
         How often each bundle runs; the granules that are copied to and from HBM; the branches whose condition only the
@@ -154,7 +154,7 @@ def run(program: Program, delay_slots: int) -> tuple[list[int], int, list[str]]:
         UnknownTripsError: a loop's end is such a condition, or the program is not understood.
     """
     bundles = needed(program)
-    machine, times, unread = Machine(), [0] * len(bundles), {}
+    machine, times, unread = Machine(core), [0] * len(bundles), {}
     here = steps = granules = 0
     landing: Mapping[int, int] = {}  # from the last delay slot of a branch that is taken to where it leads
     while here < len(bundles):
