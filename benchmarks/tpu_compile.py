@@ -122,6 +122,8 @@ def _report(flags: Any, devices: Any) -> dict[str, Any]:
     facts["GiB per chip"] = (kept + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes) / 2**30
     facts["GiB of temporaries"] = memory.temp_size_in_bytes / 2**30
     facts["collectives"] = hlo.collectives(compiled.module)
+    if unread := sorted(name for name, kernel in compiled.kernels.items() if kernel.unread):
+        facts["kernels with conditions that only the chip knows"] = unread
     if flags.hlo:
         Path(flags.hlo).write_text(compiled.program.as_text())
     if flags.loops:
