@@ -88,9 +88,9 @@ def with_changes(flags: argparse.Namespace, changes: list[str]) -> argparse.Name
 
 def report(flags: Any) -> dict[str, Any]:
     """Return what the compiler says of the step."""
-    # Kernels are held to the vector memory of the chip that they are compiled for.
-    vmem = read_chip(flags.topology).vmem_mib * 2**20
-    with mock.patch("msnlan_jax.network.kernels.chip._FAST_MEMORY", vmem):
+    # Kernels are made for the chip that they are compiled for, not for the one that is here.
+    chip, module = read_chip(flags.topology), "msnlan_jax.network.kernels.chip"
+    with mock.patch(f"{module}._FAST_MEMORY", chip.vmem_mib * 2**20), mock.patch(f"{module}.cores", lambda: chip.cores):
         return _report(flags, tpu.devices(flags.topology))
 
 
