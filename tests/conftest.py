@@ -54,6 +54,14 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.fixture
+def quick_compilation() -> Iterator[None]:
+    """Compile without optimising, for programs that take longer to compile than to run, as interpreted kernels do."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True)
 def _no_bundled_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have commands without `--weights` take bicubic, which is quick; trained weights have a test of their own."""
