@@ -74,7 +74,7 @@ def compare(flags: Any, which: str) -> list[dict[str, Any]]:
 
 def jax_way(k: int, x: Any, which: str, form: str, dtype: str, precision: str) -> tuple[measure.Way, dict[str, Any]]:
     """Return a way of running our branch, and its row but for the time."""
-    branch = NonLocalBranch(x.shape[-1], k, compute=Compute(dtype, precision, form), rngs=nnx.Rngs(0))
+    branch = NonLocalBranch(x.shape[-1], k, compute=Compute(dtype, precision, attention=form), rngs=nnx.Rngs(0))
     graph, values = parameters.split(branch)
 
     def forward(values: parameters.Parameters, x: jax.Array) -> jax.Array:

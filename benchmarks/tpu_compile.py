@@ -13,6 +13,7 @@ from benchmarks import tpu  # isort: skip  # before JAX
 
 import argparse
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,7 +107,7 @@ def _report(flags: Any, devices: Any) -> dict[str, Any]:
         "pictures per chip": experiment.batch_size // len(devices),
         "dtype": experiment.compute.dtype,
         "form": flags.form,
-        "implementation": experiment.compute.implementation,
+        "implementation": settle(experiment.compute).implementation,
         "all bundles": flags.all_bundles,
     }
     if flags.operator:
@@ -133,15 +134,17 @@ def _report(flags: Any, devices: Any) -> dict[str, Any]:
 
 
 def make_program(flags: Any, experiment: Experiment, compute: Compute, devices: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return what the flags ask for, the step or the attention alone, and shapes of its arguments.
-
-    Kernels are taken where training would first have them prove themselves.
-    """
-    settled = "kernels" if compute.implementation == "auto" else compute.implementation
-    compute = dataclasses.replace(compute, attention=flags.form, implementation=settled)
+    """Return what the flags ask for, the step or the attention alone, and shapes of its arguments."""
+    compute = dataclasses.replace(settle(compute), attention=flags.form)
     if flags.operator:
         return make_operator(experiment, compute, flags.operator, devices)
     return make_step_arguments(experiment, compute, devices)
+
+
+def settle(compute: Compute) -> Compute:
+    """Return how training computes where kernels have proved themselves."""
+    implementation = "kernels" if compute.implementation == "auto" else compute.implementation
+    return dataclasses.replace(compute, implementation=implementation)
 
 
 def plain_program(flags: Any, experiment: Experiment, devices: Any) -> tuple[Any, ...]:
@@ -177,9 +180,8 @@ def make_operator(experiment: Experiment, compute: Compute, k: int, devices: Any
     on_chip = jax.sharding.SingleDeviceSharding(devices[0])
 
     def loss(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        return jnp.sum(
-            jnp.sin(patch_attention(query, key, value, k, form=compute.attention, precision=compute.precision))
-        )
+        attend = functools.partial(patch_attention, form=compute.attention, precision=compute.precision)
+        return jnp.sum(jnp.sin(attend(query, key, value, k, uses_kernels=compute.uses_kernels)))
 
     arguments = [
         jax.ShapeDtypeStruct((batch, grid, grid, n), compute.dtype, sharding=on_chip)

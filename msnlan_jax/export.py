@@ -33,7 +33,7 @@ def export(model: nnx.Module, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
     if not isinstance(model, MSNLAN):
         raise InputError(f"export: found {type(model).__name__}, expected a network, whose sizes can be left free")
     # A form whose program does not depend on the size; "auto" would have to know it.
-    compute = dataclasses.replace(model.compute, attention="box")
+    compute = dataclasses.replace(model.compute, attention="box", implementation="plain")
     graph, _ = parameters.abstract_parameters(model.config, compute)
     _, values = parameters.split(model)
 

@@ -20,9 +20,6 @@ class Compute:
         dtype: of the activations, "float32" or "bfloat16". Parameters are float32.
         precision: of matrix products, "highest" for exact float32 on every backend; "default" is faster on TPU and
             GPU, and there means bf16 or TF32.
-        implementation: of residual groups and attention: "plain" layers, or Pallas "kernels" for TPUs where there are
-            some for the sizes at hand and the precision is "default"; "auto" for kernels in training on a TPU, if they
-            prove themselves there first (`training`), and plain layers elsewhere.
         attention: form of the patch attention, "auto", "box", "hybrid", "streamed", "fused" or "unfold".
         score_bytes: how many bytes of attention scores are held at once; None for 256 MiB.
         loops: run a group's blocks as a loop over their stacked parameters, which compiles several times faster, or
@@ -30,6 +27,10 @@ class Compute:
             times slower on CPU. Parameters are the same either way.
         remat: compute a block's inner activations anew for the gradient, for less memory; None for on TPU only, where
             by its compiler's estimate it is also faster.
+        implementation: of residual groups and attention: "plain" layers, or Pallas "kernels" for TPUs where there are
+            some for the sizes at hand and the precision is "default"; "auto" for kernels in training on a TPU, if they
+            prove themselves there first (`training`), and plain layers elsewhere. Kernels keep eight maps of each block
+            for the gradient; where `remat` is True the groups stay plain.
 
     Raises:
         InputError: on a value outside these.
@@ -37,11 +38,11 @@ class Compute:
 
     dtype: str = "float32"
     precision: str = "highest"
-    implementation: str = "auto"
     attention: str = "auto"
     score_bytes: int | None = None
     loops: bool | None = None
     remat: bool | None = None
+    implementation: str = "auto"
 
     def __post_init__(self) -> None:
         for name, choices in (

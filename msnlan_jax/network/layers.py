@@ -94,7 +94,8 @@ Features = Any
 
 def pack(x: Float[Array, "b h w c"], extent: Extent, compute: Compute) -> Features:
     """Return features as residual groups take them: laid out for kernels, where there are some for them."""
-    return Packed.pack(x) if compute.uses_kernels and extent.size is None and can_pack(x) else x
+    is_packed = compute.uses_kernels and compute.remat is not True and extent.size is None and can_pack(x)
+    return Packed.pack(x) if is_packed else x
 
 
 def unpack(x: Features) -> Float[Array, "b h w c"]:

@@ -153,10 +153,14 @@ def _read_network(
 ) -> tuple[MSNLANConfig, Compute]:
     _check_choice("blocks", blocks, tuple(_BLOCKS))
     _check_choice("remat", remat, tuple(_REMAT))
+    if implementation == "kernels" and precision != "default":
+        raise InputError(f"config.implementation: found 'kernels', expected config.precision default, not {precision}")
     sizes = _read_section(model, {"n_feats": int, "n_groups": int, "n_blocks": int}, "model.")
     with naming("config"):
         network = MSNLANConfig(scale, **sizes)
-        return network, Compute(dtype, precision, implementation, loops=_BLOCKS[blocks], remat=_REMAT[remat])
+        return network, Compute(
+            dtype, precision, loops=_BLOCKS[blocks], remat=_REMAT[remat], implementation=implementation
+        )
 
 
 def _check(experiment: Experiment, n_devices: int) -> None:

@@ -19,7 +19,7 @@ from msnlan_jax.inference import Programs
 from msnlan_jax.network import MSNLAN, Compute, find_fault, parameters
 from msnlan_jax.runtime import StopSignal, distributed
 from msnlan_jax.training.experiment import Experiment
-from msnlan_jax.training.layout import lay_out
+from msnlan_jax.training.layout import lay_out, uses_stacks
 from msnlan_jax.training.monitor import Monitor
 from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_stacks
 from msnlan_jax.training.validation import Sets, validate
@@ -136,7 +136,7 @@ class _Run:
         """Score the network and save it with its score; False when the run was asked to stop before all was scored."""
         experiment = self.experiment
         # Numbers are reported in exact float32, whatever the training computes in.
-        exact = dataclasses.replace(experiment.compute, dtype="float32", precision="highest")
+        exact = dataclasses.replace(experiment.compute, dtype="float32", precision="highest", implementation="plain")
         graph, _ = parameters.abstract_parameters(experiment.network, exact)
         values = self.layout.unstack(_copy(trained_stacks(self.state)))
         try:
@@ -162,8 +162,10 @@ class _Run:
 
     def save(self, step: int, psnr: float | None = None) -> None:
         """Save a checkpoint, with its score if there is one."""
-        stored = self.layout.as_stored(_copy(self.state))
-        self.checkpoints.save(step, replicate(stored, self.mesh), psnr)
+        state = self.state
+        if uses_stacks():
+            state = replicate(self.layout.as_stored(_copy(state)), self.mesh)
+        self.checkpoints.save(step, state, psnr)
 
     def _log(self, metrics: Any, *, shown: bool) -> None:
         """Record a step, and end a run whose steps come to nothing."""

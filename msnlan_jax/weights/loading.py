@@ -44,7 +44,7 @@ def load_model(
     config, values = read_weights(source, scale)
     if scale is not None and config.scale != scale:
         raise InputError(f"{source}: found weights for ×{config.scale}, expected ×{scale}")
-    return parameters.to_model(config, values, Compute(dtype, precision, attention))
+    return parameters.to_model(config, values, Compute(dtype, precision, attention=attention))
 
 
 def _bundled(name: str, scale: int | None) -> epath.Path:

@@ -29,7 +29,7 @@ def losses(workdir):
 @pytest.mark.slow
 def test_ten_steps_lose_what_the_plain_layers_do(tmp_path, monkeypatch, quick_compilation):
     # The attention's other kernels compile as long again each.
-    monkeypatch.setattr(kernels.attention, "fits", lambda query, value, k: k == 3)
+    monkeypatch.setattr(kernels.attention, "fits", lambda query, value, k, precision: k == 3)
     for implementation in ("plain", "kernels"):
         # Adam turns the rounding of a gradient near zero into steps of its rate.
         changes = {"implementation": implementation, "total_steps": 10, "eval_every": 10, "learning_rate": 1e-5}

@@ -76,7 +76,7 @@ def test_options_reach_the_network(tmp_path, values):
     model = weights.load_model(path, dtype="bfloat16", precision="default", attention="box")
     y = model(jnp.asarray(noise(0, 1, 5, 4, 3), jnp.float32))
     assert (y.shape, y.dtype) == ((1, 10, 8, 3), np.float32)
-    assert (model.config, model.compute) == (CONFIG, Compute("bfloat16", "default", "box"))
+    assert (model.config, model.compute) == (CONFIG, Compute("bfloat16", "default", attention="box"))
     with pytest.raises(InputError, match=r"^dtype: found 'float16', expected"):
         weights.load_model(path, dtype="float16")
 

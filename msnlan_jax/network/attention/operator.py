@@ -68,7 +68,7 @@ def patch_attention(
         float32, one vector per query position, zero beyond the true part.
 
     Raises:
-        InputError: on an even kernel size or an unknown form.
+        InputError: on an even kernel size, an unknown form, or "fused" where kernels cannot serve.
 
     Source: SPEC.md §1; the paper's non-local attention branch.
     """
@@ -76,8 +76,13 @@ def patch_attention(
         raise InputError(f"kernel_size: found {kernel_size}, expected an odd number")
     if form == "auto":
         (h, w), (hk, wk) = query.shape[1:3], key.shape[1:3]
-        is_fused = uses_kernels and kernels.fits(query, value, kernel_size)
+        is_fused = uses_kernels and kernels.fits(query, value, kernel_size, precision)
         form = "fused" if is_fused else choose_form(h, w, hk, wk, score_bytes)
+    elif form == "fused" and jax.default_backend() == "tpu" and not kernels.fits(query, value, kernel_size, precision):
+        raise InputError(
+            f"attention form: found 'fused' for queries {query.shape} and patches of {kernel_size}×{kernel_size}, "
+            "expected features in multiples of 16 and sizes that fit a TPU's fast memory"
+        )
     forms: dict[str, Callable[[Operands, int, str], Array]] = {
         "unfold": unfold.attend,
         "box": box.attend,

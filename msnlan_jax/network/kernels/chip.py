@@ -10,7 +10,7 @@ _RESERVE = 8 * 2**20
 
 
 def fast_memory() -> int:
-    """Return the bytes of vmem."""
+    """Return the bytes of vmem of a core."""
     if jax.devices()[0].platform != "tpu":
         return _FAST_MEMORY
     return int(pltpu.get_tpu_info().vmem_capacity_bytes)
@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 def usable_bytes() -> int:
-    """Return how many of them a kernel's buffers may take."""
+    """Return how many bytes of vmem the trunk's buffers may take."""
     return fast_memory() - _RESERVE
 
 

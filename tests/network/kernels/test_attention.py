@@ -114,4 +114,4 @@ def test_kernels_are_lowered_for_a_tpu(dtype):
 def test_kernels_say_what_fits(monkeypatch, size, k, d, megabytes, expected):
     monkeypatch.setattr(chip, "fast_memory", lambda: megabytes * 2**20)
     query, value = (jnp.zeros((1, n, n, f), jnp.bfloat16) for n, f in ((size, d), (size + k - 3, 2 * d)))
-    assert fits(query, value, k) is expected
+    assert fits(query, value, k, "default") is expected

@@ -42,7 +42,7 @@ class Manner:
 
     def loop(self, n: int, body: Callable[[Index, Any], Any], carry: Any) -> Any:
         """As `fori_loop`, but some iterations at a time where kernels are compiled."""
-        step = 1 if self.interpret else min(n, _STEP)
+        step = 1 if self.interpret else max(1, min(n, _STEP))
 
         def several(i: Index, carry: Any) -> Any:
             for j in range(step):

@@ -54,9 +54,9 @@ def attend(
     return _forward(query, key, value, gain, bias, presence, kernel_size, precision)[0]
 
 
-def fits(query: Float[Array, "b h w d"], value: Float[Array, "b hk wk c"], kernel_size: int) -> bool:
-    """Whether the kernels can serve such arrays, in the chip's fast memory."""
-    at, dtype = _layout(query, value, kernel_size), _products_dtype(query, "default")
+def fits(query: Float[Array, "b h w d"], value: Float[Array, "b hk wk c"], kernel_size: int, precision: str) -> bool:
+    """Whether the kernels can serve such arrays, in the chip's fast memory; arguments as of `attend`."""
+    at, dtype = _layout(query, value, kernel_size, precision), _products_dtype(query, precision)
     # Features of neighbours are stacked in whole tiles of 16 rows.
     return at.d % SUBLANES == 0 and at.c % SUBLANES == 0 and _needed_bytes(at, dtype) <= chip.fast_memory()
 
@@ -67,7 +67,7 @@ Operands = tuple[Array, Array, Array, Array, Array, Array]
 def _forward(
     query: Array, key: Array, value: Array, gain: Array, bias: Array, presence: Array, k: int, precision: str
 ) -> tuple[Array, tuple[Operands, Array, Array]]:
-    at = _layout(query, value, k)
+    at = _layout(query, value, k, precision)
     dtype, manner = _manner(query, precision)
     output, largest, shares = forward.run(
         at,
@@ -81,7 +81,7 @@ def _forward(
 
 def _backward(k: int, precision: str, kept: tuple[Operands, Array, Array], cotangent: Array) -> Operands:
     (query, key, value, gain, bias, presence), largest, shares = kept
-    at = _layout(query, value, k)
+    at = _layout(query, value, k, precision)
     dtype, manner = _manner(query, precision)
     queries, given = (pad_queries(x, at).astype(dtype) for x in (query, cotangent))
     d_queries, d_keys, d_values, d_gain = backward.run(
@@ -108,12 +108,12 @@ def _backward(k: int, precision: str, kept: tuple[Operands, Array, Array], cotan
 attend.defvjp(_forward, _backward)
 
 
-def _layout(query: Array, value: Array, k: int) -> Layout:
+def _layout(query: Array, value: Array, k: int, precision: str) -> Layout:
     """Return the layout of the largest blocks that fit, or, if none do, of the smallest."""
     _, h, w, d = query.shape
     _, hk, wk, c = value.shape
     layouts = [Layout(k, h, w, hk, wk, d, c, block_rows) for block_rows in _BLOCK_ROWS]
-    dtype = _products_dtype(query, "default")
+    dtype = _products_dtype(query, precision)
     return next((at for at in layouts if _needed_bytes(at, dtype) <= chip.fast_memory()), layouts[-1])
 
 

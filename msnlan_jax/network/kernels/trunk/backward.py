@@ -152,7 +152,9 @@ def working_bytes(packing: Packing, dtype: DTypeLike, products_dtype: DTypeLike)
     """
     maps: list[Any] = jax.tree.leaves(_working_maps(packing, dtype, products_dtype))
     # Matrices and their gradients, of one block and the next.
-    matrices: int = 2 * (4 * 4 * LANES * OPERAND + 4 * jnp.dtype(products_dtype).itemsize * LANES * OPERAND)
+    of_convs, of_fusion, of_gate = 4 * LANES * OPERAND, 3 * LANES * LANES, 2 * LANES * LANES
+    itemsize: int = jnp.dtype(products_dtype).itemsize
+    matrices = 2 * ((4 + itemsize) * (of_convs + of_fusion) + 4 * of_gate)
     return matrices + sum(int(a.size) * int(jnp.dtype(a.dtype).itemsize) for a in maps)
 
 

@@ -99,7 +99,7 @@ def forward(
 
 def compiler_params() -> pltpu.CompilerParams:
     """Return how both kernels are compiled."""
-    return pltpu.CompilerParams(vmem_limit_bytes=chip.usable_bytes(), dimension_semantics=("parallel", "arbitrary"))
+    return pltpu.CompilerParams(vmem_limit_bytes=chip.fast_memory(), dimension_semantics=("parallel", "arbitrary"))
 
 
 def block_specs(forms: Any, block_of: Any) -> Any:

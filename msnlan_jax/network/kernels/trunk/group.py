@@ -15,25 +15,25 @@ from msnlan_jax.network.kernels.trunk.forward import Kept, forward
 from msnlan_jax.network.kernels.trunk.packing import CHANNELS, Packing
 from msnlan_jax.network.kernels.trunk.products import to_both, to_diagonal, to_tiles
 
-Packed = Float[Array, "tiles rows pairs sublanes lanes"]
+PackedArray = Float[Array, "tiles rows pairs sublanes lanes"]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def residual_group(packing: Packing, products: str, x: Packed, weights: GroupWeights) -> Packed:
+def residual_group(packing: Packing, products: str, x: PackedArray, weights: GroupWeights) -> PackedArray:
     """Run a residual group (SPEC.md §1) on packed features."""
     return forward(packing, x, forward_forms(weights, products), keeps=False, interpret=chip.interprets())[0]
 
 
 def _forward(
-    packing: Packing, products: str, x: Packed, weights: GroupWeights
-) -> tuple[Packed, tuple[Kept | None, GroupWeights]]:
+    packing: Packing, products: str, x: PackedArray, weights: GroupWeights
+) -> tuple[PackedArray, tuple[Kept | None, GroupWeights]]:
     out, kept = forward(packing, x, forward_forms(weights, products), keeps=True, interpret=chip.interprets())
     return out, (kept, weights)
 
 
 def _backward(
-    packing: Packing, products: str, residuals: tuple[Kept, GroupWeights], cotangent: Packed
-) -> tuple[Packed, GroupWeights]:
+    packing: Packing, products: str, residuals: tuple[Kept, GroupWeights], cotangent: PackedArray
+) -> tuple[PackedArray, GroupWeights]:
     kept, weights = residuals
     to_input, found = backward(packing, cotangent, kept, backward_forms(weights, products), interpret=chip.interprets())
     return to_input, _fold(found, kept, weights, packing)
