@@ -76,6 +76,11 @@ class Layout:
 
     stacks: tuple[Stack, ...]
 
+    @property
+    def is_stacked(self) -> bool:
+        """Whether any array holds several parameters."""
+        return any(len(stack.paths) > 1 for stack in self.stacks)
+
     def stack(self, values: parameters.Parameters) -> Stacks:
         """Return path → array as name → stack."""
         return {stack.name: stack.join(values) for stack in self.stacks}

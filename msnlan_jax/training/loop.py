@@ -19,7 +19,7 @@ from msnlan_jax.inference import Programs
 from msnlan_jax.network import MSNLAN, Compute, find_fault, parameters
 from msnlan_jax.runtime import StopSignal, distributed
 from msnlan_jax.training.experiment import Experiment
-from msnlan_jax.training.layout import lay_out, uses_stacks
+from msnlan_jax.training.layout import lay_out
 from msnlan_jax.training.monitor import Monitor
 from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_stacks
 from msnlan_jax.training.validation import Sets, validate
@@ -163,7 +163,7 @@ class _Run:
     def save(self, step: int, psnr: float | None = None) -> None:
         """Save a checkpoint, with its score if there is one."""
         state = self.state
-        if uses_stacks():
+        if self.layout.is_stacked:
             state = replicate(self.layout.as_stored(_copy(state)), self.mesh)
         self.checkpoints.save(step, state, psnr)
 
