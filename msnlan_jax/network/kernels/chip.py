@@ -3,10 +3,13 @@
 import jax
 from jax.experimental.pallas import tpu as pltpu
 
+LANES = 128
+# Rows of a bf16 tile.
+SUBLANES = 16
 # Of a v5e; what kernels are held to where there is no TPU.
 _FAST_MEMORY = 128 * 2**20
-# What the compiler needs besides the kernels' own buffers.
-_RESERVE = 8 * 2**20
+# What the compiler needs besides a kernel's own buffers.
+RESERVE = 8 * 2**20
 
 
 def fast_memory() -> int:
@@ -24,7 +27,16 @@ def cores() -> int:
 
 def usable_bytes() -> int:
     """Return how many bytes of vmem the trunk's buffers may take."""
-    return fast_memory() - _RESERVE
+    return fast_memory() - RESERVE
+
+
+def compiler_params(fast_memory: int) -> pltpu.CompilerParams:
+    """Return how a kernel is compiled whose grid's first dimension any core may take, and the second goes in order.
+
+    Args:
+        fast_memory: bytes of vmem that it may use.
+    """
+    return pltpu.CompilerParams(vmem_limit_bytes=fast_memory, dimension_semantics=("parallel", "arbitrary"))
 
 
 def interprets() -> bool:

@@ -12,8 +12,9 @@ from flax import nnx
 
 from msnlan_jax.network.compute import Compute
 from msnlan_jax.network.kernels import Packed, can_pack, chip
+from msnlan_jax.network.kernels.chip import SUBLANES
 from msnlan_jax.network.kernels.trunk import activation, packed
-from msnlan_jax.network.kernels.trunk.packing import CHANNELS, SUBLANES, Packing
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, Packing
 from msnlan_jax.network.layers import WHOLE, Extent, pack
 from msnlan_jax.network.model import ResidualGroup
 from tests.helpers import normal, relative_l2

@@ -14,8 +14,9 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array
 
 from msnlan_jax.network.kernels.attention.calls import Manner
-from msnlan_jax.network.kernels.attention.layout import LANES, Layout
+from msnlan_jax.network.kernels.attention.layout import Layout
 from msnlan_jax.network.kernels.attention.moves import Index, Ref
+from msnlan_jax.network.kernels.chip import LANES
 
 
 def dot(a: Array, b: Array, precision: Any, contract: tuple[int, int] = (1, 0)) -> Array:

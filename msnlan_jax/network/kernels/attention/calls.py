@@ -11,11 +11,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
 
-from msnlan_jax.network.kernels.attention.layout import LANES, Layout
+from msnlan_jax.network.kernels import chip
+from msnlan_jax.network.kernels.attention.layout import Layout
 from msnlan_jax.network.kernels.attention.moves import Index
+from msnlan_jax.network.kernels.chip import LANES
 
-# What the compiler needs of a chip's fast memory besides the kernels' own buffers.
-_RESERVE = 8 * 2**20
 # Tiles in a loop's body: few would leave latencies uncovered, and many take long to compile.
 _STEP = 4
 
@@ -110,14 +110,9 @@ def ring(rows: int, at: Layout) -> Any:
     return memory(jnp.float32, rows, at.all_tiles, at.width, LANES)
 
 
-def compiler_params(fast_memory: int) -> pltpu.CompilerParams:
-    """An image's steps in order, images on any core, and leave to use so many bytes of the chip's fast memory."""
-    return pltpu.CompilerParams(vmem_limit_bytes=fast_memory, dimension_semantics=("parallel", "arbitrary"))
-
-
 def needed_bytes(scratch: Sequence[Any], windows: Sequence[Any]) -> int:
     """Fast memory for what a kernel keeps itself, and twice for the windows on arrays outside."""
-    return sum(map(_padded_bytes, scratch)) + 2 * sum(map(_padded_bytes, windows)) + _RESERVE
+    return sum(map(_padded_bytes, scratch)) + 2 * sum(map(_padded_bytes, windows)) + chip.RESERVE
 
 
 def _padded_bytes(array: Any) -> int:

@@ -10,6 +10,7 @@ from jax.experimental import pallas as pl
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from msnlan_jax.network.kernels import chip
 from msnlan_jax.network.kernels.attention import calls, moves
 from msnlan_jax.network.kernels.attention.blocks import (
     clear,
@@ -23,8 +24,9 @@ from msnlan_jax.network.kernels.attention.blocks import (
     slot,
 )
 from msnlan_jax.network.kernels.attention.calls import Manner, memory
-from msnlan_jax.network.kernels.attention.layout import LANES, Layout
+from msnlan_jax.network.kernels.attention.layout import Layout
 from msnlan_jax.network.kernels.attention.moves import Index, Ref
+from msnlan_jax.network.kernels.chip import LANES
 
 
 class _Memory(NamedTuple):
@@ -182,7 +184,7 @@ def run(
         out_shape=[jax.ShapeDtypeStruct((b, at.height, at.width, at.c), f32), rows, rows],
         scratch_shapes=_scratch(at, queries.dtype),
         interpret=manner.interpret,
-        compiler_params=calls.compiler_params(needed_bytes(at, queries.dtype)),
+        compiler_params=chip.compiler_params(needed_bytes(at, queries.dtype)),
         name=f"attention_forward_{at.k}",
     )(queries, keys, values, gain, bias, presence)
     return output, largest, shares

@@ -6,9 +6,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LANES = 128
-# Rows of a bf16 tile.
-SUBLANES = 16
+from msnlan_jax.network.kernels.chip import LANES, SUBLANES
 
 
 @dataclasses.dataclass(frozen=True)

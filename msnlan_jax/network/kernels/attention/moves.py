@@ -8,7 +8,8 @@ from jax import lax
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array
 
-from msnlan_jax.network.kernels.attention.layout import LANES, Layout
+from msnlan_jax.network.kernels.attention.layout import Layout
+from msnlan_jax.network.kernels.chip import LANES
 
 # A reference to memory, or part of one.
 Ref = Any

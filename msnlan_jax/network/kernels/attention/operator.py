@@ -10,13 +10,13 @@ from msnlan_jax.network.kernels import chip
 from msnlan_jax.network.kernels.attention import backward, forward
 from msnlan_jax.network.kernels.attention.calls import Manner
 from msnlan_jax.network.kernels.attention.layout import (
-    SUBLANES,
     Layout,
     from_tiles,
     pad_queries,
     to_tiles,
     transpose_blocks,
 )
+from msnlan_jax.network.kernels.chip import SUBLANES
 
 # Score of what is no key at all, below that of absent ones.
 _NOWHERE = -2e30

@@ -11,10 +11,12 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from msnlan_jax.network.kernels import chip
+from msnlan_jax.network.kernels.chip import LANES, SUBLANES
 from msnlan_jax.network.kernels.trunk.activation import gelu_slope
 from msnlan_jax.network.kernels.trunk.forms import BackwardForms, exact_dot, gate_of
-from msnlan_jax.network.kernels.trunk.forward import Kept, block_specs, compiler_params
-from msnlan_jax.network.kernels.trunk.packing import CHANNELS, LANES, SUBLANES, Packing
+from msnlan_jax.network.kernels.trunk.forward import Kept, block_specs
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, Packing
 from msnlan_jax.network.kernels.trunk.products import OPERAND, gather_rows
 from msnlan_jax.network.kernels.trunk.rows import (
     Copies,
@@ -106,7 +108,7 @@ def backward(
         out_specs=(in_hbm, Gradients(*(spec for _, spec in outputs))),
         scratch_shapes=[scratch],
         interpret=interpret,
-        compiler_params=compiler_params(),
+        compiler_params=chip.compiler_params(chip.fast_memory()),
         name="residual_group_gradient",
     )(cotangent, kept, forms)
     return result

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.kernels.trunk.packing import LANES
+from msnlan_jax.network.kernels.chip import LANES
 from msnlan_jax.network.kernels.trunk.products import flip, to_both, to_diagonal, to_tiles
 
 

@@ -10,9 +10,10 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels import chip
+from msnlan_jax.network.kernels.chip import LANES, SUBLANES
 from msnlan_jax.network.kernels.trunk.activation import gelu
 from msnlan_jax.network.kernels.trunk.forms import ForwardForms, gate_of
-from msnlan_jax.network.kernels.trunk.packing import LANES, SUBLANES, Packing
+from msnlan_jax.network.kernels.trunk.packing import Packing
 from msnlan_jax.network.kernels.trunk.products import gather_rows
 from msnlan_jax.network.kernels.trunk.rows import Copies, Rows, clear_borders, dot, interior, start, wait
 
@@ -91,15 +92,10 @@ def forward(
         out_specs=(in_hbm, kept_specs) if keeps else (in_hbm,),
         scratch_shapes=[scratch],
         interpret=interpret,
-        compiler_params=compiler_params(),
+        compiler_params=chip.compiler_params(chip.fast_memory()),
         name="residual_group_forward",
     )(x, forms)
     return (outputs[0], outputs[1]) if keeps else (outputs[0], None)
-
-
-def compiler_params() -> pltpu.CompilerParams:
-    """Return how both kernels are compiled."""
-    return pltpu.CompilerParams(vmem_limit_bytes=chip.fast_memory(), dimension_semantics=("parallel", "arbitrary"))
 
 
 def block_specs(forms: Any, block_of: Any) -> Any:

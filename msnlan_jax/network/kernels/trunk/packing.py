@@ -1,6 +1,6 @@
 """How the trunk's kernels lay out features: two columns in the 128 lanes, sixteen strips of pictures in the sublanes.
 
-A column's neighbour is then another tile, and a convolution rotates nothing (see `forms`). Pictures that are fewer
+A column's neighbour is then another tile, and a convolution rotates nothing (see `products`). Pictures that are fewer
 than sixteen are cut into horizontal strips, which take the sublanes' place; a strip's border rows are its neighbours'.
 """
 
@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-CHANNELS = 64
-LANES = 2 * CHANNELS
-SUBLANES = 16
+from msnlan_jax.network.kernels.chip import LANES, SUBLANES
+
+CHANNELS = LANES // 2
 
 
 @dataclasses.dataclass(frozen=True)

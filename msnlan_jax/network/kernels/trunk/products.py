@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.kernels.trunk.packing import CHANNELS, LANES, SUBLANES
+from msnlan_jax.network.kernels.chip import LANES, SUBLANES
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS
 
 OPERAND = 6 * LANES
 

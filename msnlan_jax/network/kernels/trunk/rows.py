@@ -9,7 +9,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from msnlan_jax.network.kernels.trunk.packing import CHANNELS, LANES, SUBLANES, Packing
+from msnlan_jax.network.kernels.chip import LANES, SUBLANES
+from msnlan_jax.network.kernels.trunk.packing import CHANNELS, Packing
 
 
 class Rows:
