@@ -20,6 +20,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.runtime import command, config_flags
 
 TOPOLOGIES = "v5e:2x2,v5e:4x4,v5e:16x16,v5p:2x2x2,v5p:8x8x8"
+CHIP_BATCH, BATCH = 16, 256
 COLUMNS = (
     *("scaling", "topology", "chips", "pictures a chip", "M cycles", "collectives MB", "sum M cycles", "sum's share"),
     *("pictures/s", "of the smallest's", "memory GiB"),
@@ -31,13 +32,13 @@ def main() -> None:
     parser = command.Parser("python -m benchmarks.tpu_scaling", description=__doc__)
     parser.add_argument("--topologies", default=TOPOLOGIES)
     config_flags.add_to(parser, default="configs/tpu_pod.py")
-    parser.add_argument("--chip_batch", type=int, default=16, help="pictures on each chip; 0 for no such rows")
-    parser.add_argument("--batch", type=int, default=256, help="pictures in all; 0 for no such rows")
+    parser.add_argument("--chip_batch", type=int, default=CHIP_BATCH, help="pictures on each chip; 0 for no such rows")
+    parser.add_argument("--batch", type=int, default=BATCH, help="pictures in all; 0 for no such rows")
     parser.add_argument("--form", default="auto", help="of the attention")
     measure.add_result_flags(parser)
     flags = config_flags.parse(parser)
     compiled: dict[tuple[str, int], dict[str, Any]] = {}  # what both ways need is compiled once
-    rows = []
+    rows: list[dict[str, Any]] = []
     for topology in flags.topologies.split(","):
         chips = math.prod(axes_of(topology))
         for scaling, pictures in (("weak", flags.chip_batch), ("strong", flags.batch / chips)):
@@ -50,11 +51,21 @@ def main() -> None:
                 row |= growth(compiled[key], topology)
             rows.append(row)
             print(measure.table(COLUMNS, rows[-1:]).splitlines()[-1], flush=True)
-    rows = [row | _efficiency(row, rows) for row in rows]
-    print(measure.table(COLUMNS, rows))
-    name = re.sub(r"[^\w.-]+", "-", "-".join(["scaling", Path(flags.config_file).stem, *flags.changes]))
-    result = {"config": flags.config_file, "changes": flags.changes, "rows": rows}
-    print(measure.write(name, result, device="tpu-compiler", folder=flags.output, note=flags.note))
+            written = write(flags, rows)  # each time, since the next may take long
+    print(measure.table(COLUMNS, with_efficiency(rows)))
+    print(written)
+
+
+def write(flags: Any, rows: list[dict[str, Any]]) -> Path:
+    """Write the rows into a file whose name tells all that they depend on, and return its path."""
+    parts = ["scaling", Path(flags.config_file).stem, *flags.changes]
+    parts += [flags.topologies] if flags.topologies != TOPOLOGIES else []
+    parts += [f"chip_batch-{flags.chip_batch}"] if flags.chip_batch != CHIP_BATCH else []
+    parts += [f"batch-{flags.batch}"] if flags.batch != BATCH else []
+    parts += [f"form-{flags.form}"] if flags.form != "auto" else []
+    result = {"config": flags.config_file, "changes": flags.changes, "rows": with_efficiency(rows)}
+    name = re.sub(r"[^\w.-]+", "-", "-".join(parts))
+    return measure.write(name, result, device="tpu-compiler", folder=flags.output, note=flags.note)
 
 
 def axes_of(topology: str) -> tuple[int, ...]:
@@ -97,8 +108,12 @@ def growth(facts: dict[str, Any], topology: str) -> dict[str, Any]:
     }
 
 
+def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with what a chip does, of what one does in the smallest topology of its kind at weak scaling."""
+    return [row | _efficiency(row, rows) for row in rows]
+
+
 def _efficiency(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a chip does, of what one does in the smallest topology of its kind at weak scaling."""
     kind = row["topology"].partition(":")[0]
     same = [r for r in rows if r["topology"].startswith(f"{kind}:") and "pictures/s" in r and r["scaling"] == "weak"]
     if "pictures/s" not in row or not same:

@@ -299,7 +299,7 @@ def test_tpu_scaling(monkeypatch, tmp_path):
     run(monkeypatch, tpu_scaling.main, *flags)
     # On 16 chips both ways have 16 pictures a chip.
     assert asked == [("v5e:2x2", 16), ("v5e:2x2", 64), ("v5e:4x4", 16)]
-    rows = json.loads((tmp_path / "scaling-tpu_pod.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "scaling-tpu_pod-v5e-2x2-v5e-4x4.json").read_text())["rows"]
     assert [(row["scaling"], row["topology"], row["pictures a chip"]) for row in rows] == [
         ("weak", "v5e:2x2", 16),
         ("strong", "v5e:2x2", 64.0),
@@ -318,7 +318,7 @@ def test_tpu_scaling_leaves_out_what_does_not_divide(monkeypatch, tmp_path):
     monkeypatch.setattr(tpu_compile, "report", lambda flags: {"compiles": False})
     flags = ("--topologies", "v5p:8x8x8", "--batch", "256", "--output", str(tmp_path))
     run(monkeypatch, tpu_scaling.main, *flags)
-    weak, strong = json.loads((tmp_path / "scaling-tpu_pod.json").read_text())["rows"]
+    weak, strong = json.loads((tmp_path / "scaling-tpu_pod-v5p-8x8x8.json").read_text())["rows"]
     assert strong["pictures a chip"] == 0.5 and "M cycles" not in strong and "M cycles" not in weak
 
 
