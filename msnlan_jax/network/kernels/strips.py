@@ -1,6 +1,7 @@
 """Convolutions of one picture, as XLA for TPUs likes them: of a batch of strips.
 
-Of a batch of one it leaves seven of eight sublanes empty, and needs more than a quarter of an hour to compile the network's.
+Of a batch of one it leaves seven of eight sublanes empty, and takes more than a quarter of an hour to compile the
+network's.
 """
 
 import math
