@@ -24,11 +24,15 @@ class Array:
     """One array of an instruction's result.
 
     Attributes:
+        dtype: of its elements, as in "bf16".
+        shape: its sides.
         bytes: of its elements.
         padded_bytes: of its tiles, as they lie in memory.
         in_hbm: whether it lies there and not in the chip's vector memory.
     """
 
+    dtype: str
+    shape: tuple[int, ...]
     bytes: int
     padded_bytes: int
     in_hbm: bool
@@ -75,6 +79,11 @@ class Instruction:
         return sum(array.bytes for array in self.arrays)
 
     @property
+    def has_known_trips(self) -> bool:
+        """Whether the compiler knows how often this loop's body runs."""
+        return '"known_trip_count"' in self.line
+
+    @property
     def is_pallas(self) -> bool:
         """Whether it runs a Pallas kernel, of whose cycles the compiler says nothing here."""
         return self.opcode == "custom-call" and PALLAS in self.line
@@ -118,6 +127,21 @@ class Module:
                 seen.update(links.get(name, ()))
         return ""
 
+    def trips(self, loop: Instruction) -> int:
+        """Return how often a loop's body runs each time that the loop does.
+
+        Raises:
+            ValueError: the program does not tell.
+        """
+        if known := re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.line):
+            return int(known.group(1))
+        # Counters run from 0 up to the condition's constant.
+        condition = self.computations.get(loop.called("condition"), {}).values()
+        limits = [int(n) for i in condition for n in re.findall(r"\bconstant\((\d+)\)", i.line)]
+        if not limits:
+            raise ValueError(f"{loop.name}: the program does not tell how often the loop runs")
+        return max(limits)
+
     @functools.cached_property
     def _links(self) -> dict[str, tuple[dict[str, list[str]], dict[str, list[str]]]]:
         """Of each computation, what uses each of its instructions, and what each uses."""
@@ -135,22 +159,12 @@ class Module:
         for instruction in self.computations.get(name, {}).values():
             yield instruction, times, name
             if instruction.opcode == "while":
-                yield from self._visit(instruction.called("body"), times * self._trips(instruction))
+                yield from self._visit(instruction.called("body"), times * self.trips(instruction))
             elif instruction.opcode == "call":
                 yield from self._visit(instruction.called("to_apply"), times)
             elif instruction.opcode == "conditional":
                 for branches in re.findall(r"(?:branch_computations=\{|true_computation=)([^},]+)", instruction.line):
                     yield from self._visit(branches.strip().lstrip("%"), times)
-
-    def _trips(self, loop: Instruction) -> int:
-        if known := re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.line):
-            return int(known.group(1))
-        # Counters run from 0 up to the condition's constant.
-        condition = self.computations.get(loop.called("condition"), {}).values()
-        limits = [int(n) for i in condition for n in re.findall(r"\bconstant\((\d+)\)", i.line)]
-        if not limits:
-            raise ValueError(f"{loop.name}: the program does not tell how often the loop runs")
-        return max(limits)
 
 
 def read_module(text: str) -> Module:
@@ -211,4 +225,5 @@ def _array(dtype: str, dims: str, layout: str) -> Array:
         sides = [int(n) for n in tile.group(1).split(",")]
         for axis, side in zip((int(n) for n in order.split(",") if n), reversed(sides), strict=False):
             padded[axis] = -(-padded[axis] // side) * side
-    return Array(element * math.prod(shape), element * math.prod(padded), not re.search(r"S\([1-9]", rest))
+    sizes = (element * math.prod(sides) for sides in (shape, padded))
+    return Array(dtype, tuple(shape), *sizes, not re.search(r"S\([1-9]", rest))
