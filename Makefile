@@ -6,7 +6,7 @@ BIN := .venv/bin
 #     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test TORCH=torch==2.13.0+cpu
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test tpu-compile tpu-scaling flags clean
+.PHONY: demo test tpu-compile tpu-scaling gpu-compile flags clean
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -54,9 +54,20 @@ tpu-compile: .venv-tpu/ready
 tpu-scaling: .venv-tpu/ready
 	.venv-tpu/bin/python -m benchmarks.tpu_scaling $(ARGS)
 
+# Of how many kernels the step is on a GPU, with no GPU at hand: 6 GB of packages.
+#     make gpu-compile ARGS="--config configs/x4.py --chip h100 --config.dtype=bfloat16"
+.venv-gpu/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/pip install --quiet --upgrade pip
+	.venv-gpu/bin/pip install --quiet -e '.[cuda12]' 'jax==0.10.*'  # whose list of what a program starts is understood
+	touch $@
+
+gpu-compile: .venv-gpu/ready
+	.venv-gpu/bin/python -m benchmarks.gpu_compile $(ARGS)
+
 # The tables of flags in docs/commands.md, written anew from the programs' parsers; a test compares them.
 flags: .venv/train
 	$(BIN)/python -m tests.flags
 
 clean:
-	rm -rf .venv .venv-tpu
+	rm -rf .venv .venv-tpu .venv-gpu

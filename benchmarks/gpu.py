@@ -29,7 +29,16 @@ from msnlan_jax.errors import InputError
 
 KINDS = ("fusions", "Triton", "library", "copies", "collectives", "others")
 _KERNELS = ("kKernel", "kCustomKernel")
-_LIBRARY = ("kConvolution", "kCuDnn", "kGemm", "kCublasLtMatmul", "kCubSort", "kCustomCall", "kLegacyCustomCall", "kFft")
+_LIBRARY = (
+    "kConvolution",
+    "kCuDnn",
+    "kGemm",
+    "kCublasLtMatmul",
+    "kCubSort",
+    "kCustomCall",
+    "kLegacyCustomCall",
+    "kFft",
+)
 _COPIES = ("kCopy", "kDynamicMemcpy", "kMemzero", "kMemset32BitValue")
 _COLLECTIVES = ("kAll", "kCollective", "kReduceScatter", "kRagged", "kNccl", "kSend", "kRecv")
 # Fusions that XLA hands to Triton, and Pallas kernels.
@@ -159,9 +168,7 @@ def total(costs: Sequence[Cost], region: str) -> Cost:
     kernels: collections.Counter[str] = collections.Counter()
     for cost in costs:
         kernels.update(cost.kernels)
-    sums = {
-        name: sum(getattr(cost, name) for cost in costs) for name in ("in_graphs", "flops", "hbm_bytes", "seconds")
-    }
+    sums = {name: sum(getattr(cost, name) for cost in costs) for name in ("in_graphs", "flops", "hbm_bytes", "seconds")}
     return Cost(region, {kind: kernels[kind] for kind in KINDS}, **sums)
 
 

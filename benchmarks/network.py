@@ -142,15 +142,16 @@ def _steps(compiled: Any, state: Any, *others: Any) -> measure.Way:
 
 
 def reference_way(
-    experiment: Experiment, which: str, lr: np.ndarray, hr: np.ndarray, *, compiles: bool
+    experiment: Experiment, which: str, lr: np.ndarray, hr: np.ndarray, *, compiles: bool, foreach: bool | None = None
 ) -> Callable[[], None]:
-    """Return a way of running the PyTorch reference."""
+    """Return a way of running the PyTorch reference; `foreach` as in Adam, by default on GPU only."""
     device = torch_way.torch_device()
     network = torch_reference.MSNLAN(experiment.network).to(device)
     averaged = copy.deepcopy(network)
     trained = [p for p in network.parameters() if p.requires_grad]
     average = [p for p in averaged.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=experiment.learning_rate, betas=(experiment.adam_b1, experiment.adam_b2))
+    betas = experiment.adam_b1, experiment.adam_b2
+    optimizer = torch.optim.Adam(trained, lr=experiment.learning_rate, betas=betas, foreach=foreach)
     run: Any = torch.compile(network) if compiles else network
     x, y = (torch_way.pictures(array.astype(np.float32)) for array in (lr, hr))
     is_autocast = experiment.compute.dtype == "bfloat16"

@@ -27,6 +27,7 @@ from msnlan_jax.training import Experiment, init_state, make_step
 SCOPES = {"attention": MSNLAB, "residual groups": ResidualGroup}
 NETWORK = "head, tail and joins"
 OPTIMISER = "optimiser and gradients' sum"
+WEIGHTS = "layout of weights"  # of the forward pass alone
 ALL = "all"
 
 Program = tuple[Any, tuple[Any, ...]]  # a jitted function, and shapes of its arguments
@@ -44,7 +45,8 @@ def describe(flags: Any) -> dict[str, str]:
     if flags.operator:
         return {"operator": f"{flags.operator}×{flags.operator} patches, forward and gradient"}
     if flags.forward:
-        return {"forward": f"one picture of {flags.forward} LR pixels, float32, highest precision"}
+        what = f"one picture of {flags.forward} LR pixels, highest precision"
+        return {"forward": what, "dtype": "float32", "implementation": "plain"}
     return {}
 
 
@@ -116,8 +118,7 @@ def make_forward(experiment: Experiment, size: str, form: str, devices: Any) -> 
 
     def forward(values: parameters.Parameters, batch: jax.Array, sizes: jax.Array) -> jax.Array:
         network: Any = parameters.merge(graph, values)
-        with jax.named_scope("jvp"):  # by which the network's instructions are known
-            output: jax.Array = network(batch, sizes)
+        output: jax.Array = network(batch, sizes)
         return output
 
     batch = jax.ShapeDtypeStruct((1, *Programs().array_size([], height, width), 3), jnp.float32)
@@ -134,7 +135,10 @@ def region(op_name: str) -> str:
     for name in SCOPES:
         if name.replace(" ", "_") in op_name:
             return name
-    return NETWORK if "jvp" in op_name else OPTIMISER
+    if op_name.startswith("values["):
+        return WEIGHTS
+    is_network = "jvp" in op_name or op_name.startswith("jit(forward)")
+    return NETWORK if is_network else OPTIMISER
 
 
 def by_region(regions: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the programs that compile for absent chips share: flags, the comparison of two configurations, results' names."""
+"""What the programs that compile for absent chips share: flags, comparing two configurations, results' names."""
 
 import argparse
 import re

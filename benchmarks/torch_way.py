@@ -1,10 +1,12 @@
-"""Running the PyTorch reference beside JAX: where, in what type, and waiting for its results."""
+"""Running the PyTorch reference beside JAX: where, in what type, of how many operations, waiting for its results."""
 
+import collections
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -35,6 +37,30 @@ def flops(run: Callable[[], None]) -> float:
     with FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops())
+
+
+class Operations(TorchDispatchMode):
+    """Counts, while it is entered, every operation that PyTorch dispatches.
+
+    Attributes:
+        idle: of those for which a GPU starts nothing, by name: views of a tensor's memory, and numbers read, as of
+            Adam's steps, which are on the host.
+        others: of all others; one of these may be several kernels, as a convolution's gradients.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle: collections.Counter[str] = collections.Counter()
+        self.others: collections.Counter[str] = collections.Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        """Count an operation, and run it."""
+        if function.namespace != "profiler":
+            returned = (result.alias_info for result in function._schema.returns)
+            is_view = any(alias is not None and not alias.is_write for alias in returned)
+            is_idle = is_view or function is torch.ops.aten._local_scalar_dense.default
+            (self.idle if is_idle else self.others)[str(function)] += 1
+        return function(*arguments, **(options or {}))
 
 
 def peak_mib(run: Callable[[], None]) -> float | None:

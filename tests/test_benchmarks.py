@@ -270,16 +270,15 @@ def test_tpu_compile_shows_kernels_beside_the_rest(monkeypatch, tmp_path, capsys
     assert json.loads(path.read_text())["compared with"]["cycles"] == {"attention": 1_000_000}
 
 
-def test_tpu_compile_changes_the_configuration_that_is_compared():
-    with mock.patch.dict(os.environ):
-        from benchmarks import tpu_compile
+def test_the_configuration_that_is_compared_has_changes():
+    from benchmarks import reports
     from msnlan_jax.errors import InputError
 
     flags = argparse.Namespace(config_file="configs/x4.py", changes=["seed=3"], config=None)
-    changed = tpu_compile.with_changes(flags, ["dtype=bfloat16"])
+    changed = reports.with_changes(flags, ["dtype=bfloat16"])
     assert (changed.config.seed, changed.config.dtype) == (3, "bfloat16") and flags.changes == ["seed=3"]
     with pytest.raises(InputError, match="batch_size: found 'many'"):
-        tpu_compile.with_changes(flags, ["batch_size=many"])
+        reports.with_changes(flags, ["batch_size=many"])
 
 
 def test_tpu_scaling(monkeypatch, tmp_path):
