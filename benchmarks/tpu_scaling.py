@@ -82,6 +82,7 @@ def step_facts(flags: Any, topology: str, pictures: int) -> dict[str, Any]:
         "topology": topology,
         "chip_batch": pictures,
         "operator": 0,
+        "forward": "",
         "hlo": "",
         "loops": False,
         "all_bundles": False,

@@ -283,9 +283,10 @@ def test_the_configuration_that_is_compared_has_changes():
 
 def test_tpu_scaling(monkeypatch, tmp_path):
     with mock.patch.dict(os.environ):
-        from benchmarks import tpu_compile, tpu_scaling
+        from benchmarks import programs, tpu_compile, tpu_scaling
 
     def report(flags):
+        assert programs.describe(flags) == {}  # the step
         asked.append((flags.topology, flags.chip_batch))
         chips_in_all = {"v5e:2x2": 4, "v5e:4x4": 16}[flags.topology]
         facts = {"compiles": True, "chips": chips_in_all, "pictures per chip": flags.chip_batch, "GiB per chip": 2.0}
