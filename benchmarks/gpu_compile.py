@@ -50,7 +50,7 @@ def report(flags: Any) -> dict[str, Any]:
         "config": flags.config_file,
         "changes": flags.changes,
         "chip": chip.description,
-        "pictures": experiment.batch_size,
+        "pictures": 1 if flags.forward else experiment.batch_size,
         "dtype": experiment.compute.dtype,
         "form": flags.form,
         "implementation": programs.settle(experiment.compute).implementation,

@@ -63,7 +63,7 @@ def _report(flags: Any, devices: Any) -> dict[str, Any]:
         "changes": flags.changes,
         "topology": flags.topology,
         "chips": len(devices),
-        "pictures per chip": experiment.batch_size // len(devices),
+        "pictures per chip": 1 if flags.forward else experiment.batch_size // len(devices),
         "dtype": experiment.compute.dtype,
         "form": flags.form,
         "implementation": programs.settle(experiment.compute).implementation,
