@@ -11,6 +11,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from msnlan_jax.inference import Options, Programs, predict
+from msnlan_jax.inference.programs import Forward
 from msnlan_jax.network import kernels
 from msnlan_jax.network.attention import box, hybrid, streamed, unfold
 from msnlan_jax.network.compute import EXACT, Compute
@@ -90,11 +91,12 @@ class Batches(Programs):
         self.shapes: list[tuple[int, ...]] = []
 
     def forward(self, model, ready=()):
-        def run(batch):
+        def start(batch, device):
             self.shapes.append(batch.shape)
-            return np.asarray(model(batch))
+            output = np.asarray(model(batch))
+            return lambda: output
 
-        return run
+        return Forward(start, remember=lambda *size: None)
 
 
 def forward_shapes(model: nnx.Module, lr: np.ndarray, options: Options) -> list[tuple[int, ...]]:

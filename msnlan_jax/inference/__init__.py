@@ -21,10 +21,15 @@ from msnlan_jax.inference.planning import (
 from msnlan_jax.inference.programs import (
     Programs,
 )
+from msnlan_jax.inference.running import (
+    Elsewhere,
+    Request,
+    Running,
+    upscale_each,
+)
 from msnlan_jax.inference.upscaling import (
     log_notes,
     predict,
-    predict_as_planned,
     upscale,
     upscale_as_planned,
     upscale_in_parts,
@@ -34,18 +39,21 @@ __all__ = [
     "INFERENCE_MODES",
     "TILE_OVERLAP",
     "TILE_SIZE",
+    "Elsewhere",
     "Options",
     "Plan",
     "Programs",
+    "Request",
+    "Running",
     "add_flags",
     "check_resizing",
     "log_notes",
     "plan_picture",
     "predict",
-    "predict_as_planned",
     "read_flags",
     "scale_of",
     "upscale",
     "upscale_as_planned",
+    "upscale_each",
     "upscale_in_parts",
 ]

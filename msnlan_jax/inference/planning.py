@@ -47,10 +47,13 @@ class Plan:
     Attributes:
         options: as asked for, but with the mode that is taken: "whole", "chop" or "tile".
         parts: how many tiles are run, 1 for a whole picture, and 8 times as many by the self-ensemble.
-        seconds: how long that takes, compiling left out, by estimate; None for other networks than MSNLANs.
+        seconds: how long that takes one device, compiling left out, by estimate; None for other networks than MSNLANs.
         score_bytes: how many bytes of attention scores the network holds at once, for its `Compute`, so that the memory
             suffices.
         notes: what the user should know; empty where all is as asked for.
+        at_once: how many of the parts run at the same time, on devices that each have cores of their own.
+        held_bytes: of memory that the picture takes, by estimate, without the network while it runs.
+        running_bytes: what that takes, for each batch of tiles under way.
     """
 
     options: Options
@@ -58,6 +61,9 @@ class Plan:
     seconds: float | None = None
     score_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    at_once: int = 1
+    held_bytes: float = 0.0
+    running_bytes: float = 0.0
 
     @property
     def mode(self) -> str:
@@ -69,10 +75,11 @@ class Plan:
         """About how long it takes, as "40 s", "12 min" or "3 h"; empty where nobody knows."""
         if self.seconds is None:
             return ""
+        seconds = self.seconds / self.at_once
         for size, unit in ((3600, "h"), (60, "min")):
-            if self.seconds >= 1.5 * size:
-                return f"{self.seconds / size:.0f} {unit}"
-        return f"{max(1, round(self.seconds))} s"
+            if seconds >= 1.5 * size:
+                return f"{seconds / size:.0f} {unit}"
+        return f"{max(1, round(seconds))} s"
 
 
 class _Scaled(Protocol):
@@ -171,11 +178,21 @@ def _draft(
     parts *= 8 if options.self_ensemble else 1
     output = Output(h, w, scale, blended, float_result)
     if not isinstance(model, MSNLAN):
-        return Plan(options, parts), _program_bytes(0) + output.bytes()
+        return Plan(options, parts, held_bytes=output.bytes()), _program_bytes(0) + output.bytes()
     arrays = [programs.largest_array(*size, ready) for size in (tile, tile[::-1])[: len(turns)]]
     batch = 1 if tile == (h, w) else TILE_BATCH
     score_bytes, needed = _fit(model.config, model.compute.score_bytes, arrays, batch, output, limit)
-    return Plan(options, parts, parts * estimate_seconds(model.config, *tile, score_bytes), score_bytes), needed
+    running = max(running_bytes(model.config, array, batch, score_bytes) for array in arrays)
+    plan = Plan(
+        options,
+        parts,
+        parts * estimate_seconds(model.config, *tile, score_bytes),
+        score_bytes,
+        at_once=1 if jax.default_backend() == "cpu" else min(programs.n_devices, -(-parts // batch)),
+        held_bytes=max(0.0, needed - running - program_bytes(model)),
+        running_bytes=running,
+    )
+    return plan, needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,9 +232,33 @@ def estimate_bytes(
         output: what is made of the picture.
         score_bytes: as in `Compute`.
     """
+    running = running_bytes(config, array, batch, score_bytes)
+    return _program_bytes(config.n_groups * config.n_blocks) + output.bytes(running)
+
+
+def running_bytes(config: MSNLANConfig, array: ArraySize, batch: int, score_bytes: int | None = None) -> float:
+    """Estimate what a network takes while it runs a batch: attention, and feature maps; arguments as
+    `estimate_bytes`."""
     features = 4 * config.n_feats * math.prod(array) * max(_FEATURE_MAPS, _TAIL_MAPS * config.scale**2)
-    scores = working_bytes(*array, max(KERNEL_SIZES), score_bytes)
-    return _program_bytes(config.n_groups * config.n_blocks) + output.bytes(batch * features + scores)
+    return batch * features + working_bytes(*array, max(KERNEL_SIZES), score_bytes)
+
+
+def shared_bytes(model: nnx.Module, memory_limit: float | None) -> float:
+    """Return the bytes that everything under way at once may take together, beside the program: what pictures are
+    planned within, or most of what is free where that is without limit.
+
+    Each picture is planned as if it were alone, so that its result does not depend on how many devices there are. Those
+    of a CPU share the memory, so fewer pictures are under way at once; accelerators have their own.
+    """
+    if jax.default_backend() != "cpu":
+        return math.inf
+    limit = limit_bytes(None if memory_limit is None or math.isinf(memory_limit) else memory_limit)
+    return limit - program_bytes(model)
+
+
+def program_bytes(model: nnx.Module) -> float:
+    """Estimate what the program itself takes, where it shares the memory with what it computes."""
+    return _program_bytes(model.config.n_groups * model.config.n_blocks if isinstance(model, MSNLAN) else 0)
 
 
 def estimate_seconds(config: MSNLANConfig, h: int, w: int, score_bytes: int | None = None) -> float:

@@ -1,5 +1,7 @@
 """Compiled programs for pictures: a few, shared by pictures of similar sizes."""
 
+import collections
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -13,6 +15,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from msnlan_jax.inference import copies
+from msnlan_jax.inference.dealing import Fetch
 from msnlan_jax.network import MSNLAN, parameters
 from msnlan_jax.runtime import compiler_options
 
@@ -21,9 +25,26 @@ from msnlan_jax.runtime import compiler_options
 _REUSE_READY, _REUSE = 2.0, 1.35
 
 Batch = Float[np.ndarray, "_b _h _w 3"]
-Forward = Callable[[Batch], Batch]
 ArraySize = tuple[int, int]
-Program = Callable[..., Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """A model as a compiled function of NumPy batches.
+
+    Attributes:
+        start: runs a batch on the device of a number below `n_devices`, without waiting; returns what waits for it.
+        remember: takes note of a batch, by how many pictures of what height and width, as if it had been run.
+        n_devices: on how many devices it runs.
+    """
+
+    start: Callable[[Batch, int], Fetch]
+    remember: Callable[[int, int, int], None]
+    n_devices: int = 1
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Run a batch on the first device, and wait for it."""
+        return self.start(batch, 0)()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +55,16 @@ class _Network:
         graph: the network's, without its parameters.
         is_padded: whether it can leave padding out, as an MSNLAN can; pictures of others run in their own sizes.
         made: array sizes by batch size.
-        compiled: the program for each shape of a batch, padding included.
+        compiled: the program for each shape of a batch, padding included, on each device; None for where the parameters
+            are.
     """
 
     graph: nnx.GraphDef[Any]
     is_padded: bool
     made: dict[int, list[ArraySize]] = dataclasses.field(default_factory=dict)
-    compiled: dict[tuple[int, ...], Program] = dataclasses.field(default_factory=dict)
+    compiled: dict[tuple[int, ...], dict[jax.Device | None, jax.stages.Compiled]] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(dict)
+    )
 
 
 class Programs:
@@ -50,11 +74,25 @@ class Programs:
     are padded to one of a few sizes, without changing the result beyond rounding: one that was used before, if it is
     not much too large, else the next of `bucket`. Who runs many pictures makes one object and passes it on. Without it
     a picture's size alone decides, and JAX itself finds what was compiled for an equal network and size.
+
+    Batches run on every device of this process, where the network's parameters were not put on some by their maker. A
+    program is compiled for the first of them that needs it, and that one is loaded on the others, so that all give the
+    same numbers.
+
+    Args:
+        devices: others to run on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
         self._networks: dict[Hashable, _Network] = {}
         self._compile_seconds = 0.0
+        default: Any = jax.config.jax_default_device  # type: ignore[attr-defined]
+        self._devices = tuple(devices or ([None] if default is not None else jax.local_devices()))
+
+    @property
+    def n_devices(self) -> int:
+        """On how many devices batches run."""
+        return len(self._devices)
 
     @property
     def compile_seconds(self) -> float:
@@ -71,6 +109,14 @@ class Programs:
         for network in self._networks.values():
             network.made.clear()
 
+    def devices_of(self, model: nnx.Module) -> int:
+        """Return on how many devices a network's batches run: one, if its parameters were put on some by their
+        maker."""
+        if self.n_devices == 1:
+            return 1
+        _, values = parameters.split(model)
+        return 1 if any(getattr(value, "committed", False) for value in values.values()) else self.n_devices
+
     def forward(self, model: nnx.Module, ready: Sequence[ArraySize] = ()) -> Forward:
         """Return a model as a compiled function of NumPy batches; equal models and sizes share a program.
 
@@ -83,29 +129,54 @@ class Programs:
         # compiled for parameters of these types, in the place where they are.
         types = tuple((name, jax.typeof(value), getattr(value, "sharding", None)) for name, value in values.items())
         network = self._networks.setdefault((graph, types), _Network(graph, isinstance(model, MSNLAN)))
+        devices = self._devices if self.devices_of(model) > 1 else (None,)
 
-        def forward(batch: Batch) -> Batch:
+        @functools.cache
+        def values_on(number: int) -> parameters.Parameters:
+            return values if devices[number] is None else jax.device_put(values, devices[number])
+
+        def start(batch: Batch, number: int) -> Fetch:
+            place, (n, h, w, _) = devices[number], batch.shape
+            sizes: tuple[np.ndarray, ...] = ()
+            if isinstance(model, MSNLAN):
+                array_h, array_w = self.array_size(network.made.setdefault(n, []), h, w, ready)
+                batch = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
+                sizes = (np.broadcast_to(np.array([h, w], np.int32), (n, 2)),)
+            arguments = (batch, *sizes) if place is None else jax.device_put((batch, *sizes), place)
+            output = self._call_compiled(network, place, values_on(number), *arguments)
             if not isinstance(model, MSNLAN):
-                return self._call_compiled(network, values, batch)
-            n, h, w = batch.shape[:3]
-            array_h, array_w = self.array_size(network.made.setdefault(n, []), h, w, ready)
-            padded = np.pad(batch, ((0, 0), (0, array_h - h), (0, array_w - w), (0, 0)))
-            sizes = np.broadcast_to(np.array([h, w], np.int32), (n, 2))
-            return self._call_compiled(network, values, padded, sizes)[:, : h * model.scale, : w * model.scale]
+                return lambda: np.asarray(output)
+            return lambda: np.asarray(output)[:, : h * model.scale, : w * model.scale]
 
-        return forward
+        def remember(n: int, h: int, w: int) -> None:
+            if isinstance(model, MSNLAN):
+                self.array_size(network.made.setdefault(n, []), h, w, ready)
+
+        return Forward(start, remember, len(devices))
 
     def _call_compiled(
-        self, network: _Network, values: parameters.Parameters, batch: Batch, *sizes: np.ndarray
-    ) -> Batch:
+        self, network: _Network, place: jax.Device | None, values: parameters.Parameters, *arguments: Any
+    ) -> Array:
         """Call the program for a batch of this shape, compiled apart the first time, so that it is known how long each
         of the two takes."""
-        if (program := network.compiled.get(batch.shape)) is None:
-            began = time.perf_counter()
-            program = _jitted().lower(network.graph, values, batch, *sizes).compile()
+        programs = network.compiled[arguments[0].shape]
+        output: Array
+        if place in programs:
+            output = programs[place](values, *arguments)
+            return output
+        began = time.perf_counter()
+        try:
+            with contextlib.suppress(Exception):  # then it is compiled here too
+                for program in programs.values():
+                    loaded = copies.load_on(program, place)
+                    output = loaded(values, *arguments)
+                    programs[place] = loaded
+                    return output
+            programs[place] = _jitted().lower(network.graph, values, *arguments).compile()
+        finally:
             self._compile_seconds += time.perf_counter() - began
-            network.compiled[batch.shape] = program
-        return np.asarray(program(values, batch, *sizes))
+        output = programs[place](values, *arguments)
+        return output
 
     def array_size(self, made: list[ArraySize], h: int, w: int, ready: Sequence[ArraySize] = ()) -> ArraySize:
         """Return the size of the arrays in which a batch of pictures of h×w pixels is run, and remember it.

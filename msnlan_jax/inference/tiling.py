@@ -1,18 +1,20 @@
 """How a picture is cut, run and put together again: whole, by the released chop, or by regular blended tiles.
 
-Each way is a generator that yields, for every tile that it runs, what of the output is finished with it. So a large
-picture in tiles is never held in float32, and whoever shows progress counts what comes. All take the compiled network,
-the LR picture 0..255, and the network's scale; sizes are LR pixels.
+Each way is a `Tiling`, which cuts batches from a picture, and is a generator from their outputs that yields, for every
+tile, what of the picture is finished with it. So a large picture in tiles is never held in float32, and whoever shows
+progress counts what comes. Who runs the batches, on how many devices, is not known here. Sizes are LR pixels.
 """
 
+import dataclasses
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Num
 
-from msnlan_jax.inference.programs import ArraySize, Forward
+from msnlan_jax.inference.programs import ArraySize, Batch
 
 # Tiles in a batch; the chop has four by its geometry.
 TILE_BATCH = 4
@@ -44,28 +46,70 @@ class Part(NamedTuple):
     pixels: Image
 
 
-def whole(forward: Forward, lr: Pixels, scale: int) -> Iterator[Part]:
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """How a picture is cut into tiles of one size, and put together of what the network makes of them.
+
+    Attributes:
+        size: of every tile.
+        corners: each tile's first row and column, in the order in which they are run.
+        join: from the output of every tile, in that order, to parts of the picture, as many as tiles.
+    """
+
+    size: ArraySize
+    corners: Sequence[tuple[int, int]]
+    join: Callable[[Iterable[Image]], Iterator[Part]]
+
+    @property
+    def batch_size(self) -> int:
+        """How many tiles are run at once."""
+        return min(TILE_BATCH, len(self.corners))
+
+    @property
+    def n_batches(self) -> int:
+        """In how many batches they are run."""
+        return -(-len(self.corners) // self.batch_size)
+
+    def batches(self, lr: Pixels) -> Iterator[Batch]:
+        """Cut a picture into batches of one size; the last is filled with its last tile."""
+        h, w = self.size
+        for first in range(0, len(self.corners), self.batch_size):
+            chunk = self.corners[first : first + self.batch_size]
+            padded = [*chunk, *[chunk[-1]] * (self.batch_size - len(chunk))]
+            yield np.stack([lr[y : y + h, x : x + w] for y, x in padded]).astype(np.float32)
+
+    def parts(self, outputs: Iterable[Batch]) -> Iterator[Part]:
+        """Put the picture together of its batches' outputs."""
+        yield from self.join(itertools.islice(itertools.chain.from_iterable(outputs), len(self.corners)))
+
+
+def whole(h: int, w: int, scale: int) -> Tiling:
     """Run a picture at once: one part."""
-    h, w = lr.shape[:2]
-    yield Part(slice(0, h * scale), slice(0, w * scale), forward(lr[None].astype(np.float32))[0])
+
+    def join(outputs: Iterable[Image]) -> Iterator[Part]:
+        for output in outputs:
+            yield Part(slice(0, h * scale), slice(0, w * scale), output)
+
+    return Tiling((h, w), [(0, 0)], join)
 
 
-def chop(forward: Forward, lr: Pixels, scale: int) -> Iterator[Part]:
+def chop(h: int, w: int, scale: int) -> Tiling:
     """Cut into four overlapping corners, and those again until they are small; stitch at the halves.
 
     Source: SPEC.md §5, the released geometry.
     """
-    h, w = lr.shape[:2]
     if not (levels := chop_levels(h, w, scale)):
-        yield from whole(forward, lr, scale)
-        return
+        return whole(h, w, scale)
     # Rows and columns are cut equally often, each without regard to the other.
     cuts = list(itertools.product(*(_halve(sides, scale) for sides in zip((h, w), *levels, strict=True))))
-    corners = [(row.start, column.start) for row, column in cuts]
-    for (row, column), output in zip(cuts, _run_tiles(forward, lr, corners, levels[-1]), strict=True):
-        rows, columns = ((cut.first - cut.start * scale, cut.last - cut.start * scale) for cut in (row, column))
-        pixels = output[slice(*rows), slice(*columns)]
-        yield Part(slice(row.first, row.last), slice(column.first, column.last), pixels)
+
+    def join(outputs: Iterable[Image]) -> Iterator[Part]:
+        for (row, column), output in zip(cuts, outputs, strict=True):
+            rows, columns = ((cut.first - cut.start * scale, cut.last - cut.start * scale) for cut in (row, column))
+            pixels = output[slice(*rows), slice(*columns)]
+            yield Part(slice(row.first, row.last), slice(column.first, column.last), pixels)
+
+    return Tiling(levels[-1], [(row.start, column.start) for row, column in cuts], join)
 
 
 def chop_levels(h: int, w: int, scale: int) -> list[tuple[int, int]]:
@@ -86,32 +130,37 @@ def count_chop(h: int, w: int, scale: int) -> int:
     return int(4 ** len(chop_levels(h, w, scale)))
 
 
-def tile(forward: Forward, lr: Pixels, scale: int, size: int, overlap: int) -> Iterator[Part]:
+def tile(h: int, w: int, scale: int, size: int, overlap: int) -> Tiling:
     """Cover with equal tiles (one compilation), blended linearly where they overlap.
 
     Only the rows of the output that are being blended are held: with the last of a row of tiles, what lies above the
     next row is finished.
 
     Args:
-        forward: the compiled network.
-        lr: the picture.
+        h: the picture's height.
+        w: its width.
         scale: the network's.
         size: side of a tile.
         overlap: what neighbouring tiles share at least.
 
     Source: our own; the paper's numbers are made by `chop`.
     """
-    h, w = lr.shape[:2]
     tile_h, tile_w = min(size, h), min(size, w)
     corners = list(itertools.product(_starts(h, tile_h, overlap), _starts(w, tile_w, overlap)))
-    total = np.zeros((tile_h * scale, w * scale, 3), np.float32)
-    weight = np.zeros((tile_h * scale, w * scale, 1), np.float32)
     ramp_h, ramp_w = (_ramp(side * scale, overlap * scale) for side in (tile_h, tile_w))
     blend = (ramp_h[:, None] * ramp_w)[:, :, None]
+    return Tiling((tile_h, tile_w), corners, functools.partial(_blend, h, w, scale, corners, blend))
+
+
+def _blend(
+    h: int, w: int, scale: int, corners: Sequence[tuple[int, int]], blend: np.ndarray, outputs: Iterable[Image]
+) -> Iterator[Part]:
+    """Blend tiles by their weights."""
+    tile_h, tile_w = (side // scale for side in blend.shape[:2])
+    total = np.zeros((tile_h * scale, w * scale, 3), np.float32)
+    weight = np.zeros((tile_h * scale, w * scale, 1), np.float32)
     followers = [*(y for y, _ in corners[1:]), h]
-    for (y, x), follower, output in zip(
-        corners, followers, _run_tiles(forward, lr, corners, (tile_h, tile_w)), strict=True
-    ):
+    for (y, x), follower, output in zip(corners, followers, outputs, strict=True):
         columns = slice(x * scale, (x + tile_w) * scale)
         total[:, columns] += blend * output
         weight[:, columns] += blend
@@ -126,16 +175,6 @@ def tile(forward: Forward, lr: Pixels, scale: int, size: int, overlap: int) -> I
 def count_tiles(h: int, w: int, size: int, overlap: int) -> int:
     """Return in how many tiles a picture of h×w LR pixels is run."""
     return len(_starts(h, min(size, h), overlap)) * len(_starts(w, min(size, w), overlap))
-
-
-def _run_tiles(forward: Forward, lr: Pixels, corners: Sequence[tuple[int, int]], size: ArraySize) -> Iterator[Image]:
-    """Yield the outputs of tiles of one size, run in batches of one size."""
-    batch_size = min(TILE_BATCH, len(corners))
-    for first in range(0, len(corners), batch_size):
-        chunk = corners[first : first + batch_size]
-        padded = [*chunk, *[chunk[-1]] * (batch_size - len(chunk))]
-        batch = np.stack([lr[y : y + size[0], x : x + size[1]] for y, x in padded]).astype(np.float32)
-        yield from forward(batch)[: len(chunk)]
 
 
 class _Cut(NamedTuple):

@@ -5,28 +5,22 @@ same for one who wants to know how far it is, and `predict` the same without rou
 """
 
 import collections
-import dataclasses
 import functools
-import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from flax import nnx
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import tiling
 from msnlan_jax.inference.options import TILE_OVERLAP, TILE_SIZE, Options
-from msnlan_jax.inference.planning import Plan, plan_picture, scale_of
+from msnlan_jax.inference.planning import Plan, plan_picture
 from msnlan_jax.inference.programs import Programs
-from msnlan_jax.inference.tiling import CHOP_ARRAYS, Image, Part, Pixels
-from msnlan_jax.network import MSNLAN, parameters
-from msnlan_jax.pictures import Picture, imresize, to_rgb
+from msnlan_jax.inference.running import Request, upscale_each
+from msnlan_jax.inference.tiling import Image
+from msnlan_jax.pictures import Picture
 
 _LOG = logging.getLogger(__name__)
-# Pixels clipped and rounded at a time, because each step makes a copy in float32.
-_ROUNDED_PIXELS = 2**18
-_GRAY = np.array([0.299, 0.587, 0.114])
 
 
 def upscale(
@@ -97,15 +91,9 @@ def upscale_in_parts(
     Raises:
         InputError: as `upscale`.
     """
-    image = _checked(image)
-    (h, w), scale = image.shape[:2], scale_of(model)
-    result = np.empty((h * scale, w * scale, *image.shape[2:]), np.uint8)
-    channels = result.reshape(h * scale, w * scale, -1)
-    if channels.shape[2] in (2, 4):
-        channels[:, :, -1] = imresize(image[:, :, -1], scale)
-    for part in _run_plan(model, to_rgb(image), plan, programs):
-        _round_into(channels[part.rows, part.columns, : 3 if channels.shape[2] >= 3 else 1], part.pixels)
-        yield result
+    request = Request(_checked(image), plan)
+    for picture in upscale_each(model, [request], programs=programs, memory_limit=plan.options.memory_limit):
+        yield from picture.parts()
 
 
 def predict(model: nnx.Module, lr: Image, options: Options | None = None, *, programs: Programs | None = None) -> Image:
@@ -125,64 +113,8 @@ def predict(model: nnx.Module, lr: Image, options: Options | None = None, *, pro
     """
     plan = plan_picture(model, lr.shape, options or Options(), programs=programs, float_result=True)
     log_notes(plan)
-    return predict_as_planned(model, lr, plan, programs=programs)
-
-
-def predict_as_planned(model: nnx.Module, lr: Image, plan: Plan, *, programs: Programs | None = None) -> Image:
-    """Enlarge a picture as `predict` does, by a plan for a float result."""
-    (h, w), scale = lr.shape[:2], scale_of(model)
-    result = np.empty((h * scale, w * scale, 3), np.float32)
-    for part in _run_plan(model, lr, plan, programs):
-        result[part.rows, part.columns] = part.pixels
-    return result
-
-
-def _run_plan(model: nnx.Module, lr: Pixels, plan: Plan, programs: Programs | None) -> Iterator[Part]:
-    """Yield the parts of the output as they are finished, as many as planned."""
-    scale, options = scale_of(model), plan.options
-    programs = programs or Programs()
-    if isinstance(model, MSNLAN):
-        model = _with_score_bytes(model, plan.score_bytes)
-    forward = programs.forward(model, CHOP_ARRAYS.get(scale, ()) if plan.mode == "chop" else ())
-    run: Callable[[Pixels], Iterator[Part]]
-    if plan.mode == "whole":
-        run = functools.partial(tiling.whole, forward, scale=scale)
-    elif plan.mode == "chop":
-        run = functools.partial(tiling.chop, forward, scale=scale)
-    else:
-        size, overlap = options.tile_size, options.tile_overlap
-        run = functools.partial(tiling.tile, forward, scale=scale, size=size, overlap=overlap)
-    yield from _average(run, lr, scale, plan.parts) if options.self_ensemble else run(lr)
-
-
-def _average(run: Callable[[Pixels], Iterator[Part]], lr: Pixels, scale: int, n_parts: int) -> Iterator[Part]:
-    """Yield the mean over the picture turned in eight ways: all of it with the last part, and nothing before."""
-    h, w = lr.shape[:2]
-    total, done = np.zeros((h * scale, w * scale, 3), np.float32), 0
-    for turn in itertools.product((False, True), repeat=3):
-        turned_total = _turned(total, *turn)
-        for part in run(np.ascontiguousarray(_turned(lr, *turn))):
-            turned_total[part.rows, part.columns] += part.pixels
-            done += 1
-            if done < n_parts:
-                yield Part(slice(0), slice(0), total[:0, :0])
-    total /= np.float32(8)
-    yield Part(slice(0, h * scale), slice(0, w * scale), total)
-
-
-def _turned(image: Pixels, transpose: bool, flip_rows: bool, flip_columns: bool) -> Pixels:
-    """Return a view of a picture, turned."""
-    turned = image.transpose(1, 0, 2) if transpose else image
-    return turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-
-
-def _round_into(target: Picture, sr: Image) -> None:
-    """Clip and round a part of the output, 0..255, to three channels or to one of gray."""
-    rows = max(1, _ROUNDED_PIXELS // max(1, sr.shape[1]))
-    for first in range(0, len(sr), rows):
-        strip = sr[first : first + rows]
-        colours = strip if target.shape[2] == 3 else (strip @ _GRAY)[:, :, None]
-        target[first : first + rows] = np.round(np.clip(colours, 0, 255))
+    (picture,) = upscale_each(model, [Request(lr, plan)], programs=programs, memory_limit=plan.options.memory_limit)
+    return picture.finish()
 
 
 def _checked(image: Picture) -> Picture:
@@ -203,11 +135,3 @@ def log_notes(plan: Plan) -> None:
 @functools.cache
 def _warn_once(note: str) -> None:
     _LOG.warning(note)
-
-
-def _with_score_bytes(model: MSNLAN, score_bytes: int | None) -> MSNLAN:
-    """Return a network of the same parameters that holds so many bytes of scores, itself where that is as it is."""
-    if score_bytes == model.compute.score_bytes:
-        return model
-    compute = dataclasses.replace(model.compute, score_bytes=score_bytes)
-    return parameters.to_model(model.config, parameters.split(model)[1], compute)

@@ -1,7 +1,7 @@
-"""Up-scaling the pictures of data sets and scoring them, one after the other."""
+"""Up-scaling the pictures of data sets and scoring them: devices make the next ones while the host scores."""
 
 import dataclasses
-import functools
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,15 +11,8 @@ from flax import nnx
 from tqdm import tqdm
 
 from msnlan_jax.errors import naming
-from msnlan_jax.inference import (
-    Options,
-    Programs,
-    log_notes,
-    plan_picture,
-    predict_as_planned,
-    upscale_as_planned,
-)
-from msnlan_jax.pictures import Bicubic, Pair, RGBPicture, imresize, read_pair
+from msnlan_jax.inference import Elsewhere, Options, Plan, Programs, Request, log_notes, plan_picture, upscale_each
+from msnlan_jax.pictures import Pair, RGBPicture, imresize, read_pair
 from msnlan_jax.scoring.metrics import Scores, SRPicture
 from msnlan_jax.scoring.protocol import Protocol, check_size
 from msnlan_jax.scoring.scored import Reconstruction, ScoredPicture, mean_scores
@@ -65,11 +58,32 @@ def evaluate(
     Source: SPEC.md §6.
     """
 
-    def make(lr: RGBPicture) -> _Made:
-        began = time.perf_counter()
-        return _Made(upscale(lr), time.perf_counter() - began)
+    def make() -> Iterator[ScoredPicture]:
+        for number, pair in enumerate(pairs, 1):
+            lr, hr = read_pair(pair, protocol.scale)
+            began = time.perf_counter()
+            with naming(pair.lr or pair.hr):
+                image = upscale(lr)
+            seconds = time.perf_counter() - began
+            yield _scored(_Place(dataset, pair, number, len(pairs)), image, seconds, lr, hr, protocol)
 
-    return _score(make, pairs, protocol, dataset, show_progress)
+    return with_bars(make(), {dataset: len(pairs)}) if show_progress else make()
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which pictures of each data set a process of a job takes: of `count` processes every `count`-th.
+
+    Attributes:
+        index: the process's number, and that of its first picture from 0.
+        count: how many processes there are.
+        sizes: data set → picture name → height and width of the true picture, as by `check_pairs`; of a single process
+            they are not asked for.
+    """
+
+    index: int = 0
+    count: int = 1
+    sizes: Mapping[str, Mapping[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
 
 
 def score_network(
@@ -79,9 +93,13 @@ def score_network(
     options: Options,
     *,
     programs: Programs | None = None,
+    share: Share | None = None,
     show_progress: bool = False,
 ) -> Iterator[ScoredPicture]:
     """Run a network on every data set and score what it makes.
+
+    All devices of this process run pictures at once, if the network's parameters are not put on some; they make the
+    next ones while one is scored, and while the caller has it.
 
     Args:
         model: from `load_model`.
@@ -89,17 +107,66 @@ def score_network(
         protocol: how to score.
         options: how to run the pictures.
         programs: those to run them by; by default they share their own.
+        share: of a job's process; by default all pictures. The results are those of a single process.
         show_progress: draw a bar for each data set.
 
     Yields:
-        Each picture as it is done, with notes where it was not run as asked for.
+        Each picture of the share as it is done, with notes where it was not run as asked for.
 
     Raises:
         FileNotFoundError, InputError: as `evaluate`.
     """
-    make = functools.partial(_reconstruct, model, options, programs or Programs(), protocol)
-    for dataset, pairs in datasets.items():
-        yield from _score(make, pairs, protocol, dataset, show_progress)
+    programs, share, is_rounded = programs or Programs(), share or Share(), protocol.rounding == "uint8"
+
+    def plan(shape: tuple[int, ...]) -> Plan:
+        return plan_picture(model, shape, options, programs=programs, float_result=not is_rounded)
+
+    def requests() -> Iterator[Request | Elsewhere]:
+        for dataset, pairs in datasets.items():
+            for number, pair in enumerate(pairs, 1):
+                if (number - 1) % share.count != share.index:
+                    h, w = (side // protocol.scale for side in share.sizes[dataset][pair.name])
+                    with naming(pair.lr or pair.hr):
+                        yield Elsewhere((h, w), plan((h, w)))
+                    continue
+                lr, hr = read_pair(pair, protocol.scale)
+                with naming(pair.lr or pair.hr):
+                    planned = plan(lr.shape)
+                image = lr if is_rounded else lr.astype(np.float32)
+                yield Request(image, planned, (_Place(dataset, pair, number, len(pairs)), lr, hr))
+
+    def make() -> Iterator[ScoredPicture]:
+        for picture in upscale_each(model, requests(), programs=programs, memory_limit=options.memory_limit):
+            place, lr, hr = picture.request.tag
+            # What is not run as asked for is said with the picture, anything else in the log.
+            planned = picture.request.plan
+            notes = planned.notes if planned.mode != options.mode else ()
+            if not notes:
+                log_notes(planned)
+            with naming(place.pair.lr or place.pair.hr):
+                image = picture.finish()
+            image = image if is_rounded else np.clip(image, 0, 255)
+            yield _scored(place, image, picture.seconds, lr, hr, protocol, notes)
+
+    n_pictures = {dataset: len(pairs) for dataset, pairs in datasets.items()}
+    return with_bars(make(), n_pictures) if show_progress else make()
+
+
+def with_bars(pictures: Iterable[ScoredPicture], n_pictures: Mapping[str, int]) -> Iterator[ScoredPicture]:
+    """Draw a bar for each data set while its pictures come.
+
+    Args:
+        pictures: data set by data set.
+        n_pictures: data set → how many there are.
+    """
+    coming = iter(pictures)
+    for dataset, count in n_pictures.items():
+        scores: list[Scores] = []
+        with tqdm(itertools.islice(coming, count), desc=dataset, total=count, unit="picture") as bar:
+            for picture in bar:
+                scores.append(picture.sr.scores)
+                bar.set_postfix_str(f"{mean_scores(scores).psnr:.3f} dB")
+                yield picture
 
 
 def beside_bicubic(pictures: Iterable[ScoredPicture], protocol: Protocol) -> Iterator[ScoredPicture]:
@@ -111,55 +178,36 @@ def beside_bicubic(pictures: Iterable[ScoredPicture], protocol: Protocol) -> Ite
 
 def score_bicubic(picture: ScoredPicture, protocol: Protocol) -> Reconstruction | None:
     """Return the baseline of one picture; see `beside_bicubic`."""
-    if picture.lr is not None:
-        made = _reconstruct(Bicubic(protocol.scale), Options(), Programs(), protocol, picture.lr)
-    elif all(side % protocol.scale == 0 for side in picture.hr.shape[:2]):
-        began = time.perf_counter()
-        image = imresize(imresize(picture.hr, 1 / protocol.scale), float(protocol.scale))
-        made = _Made(image, time.perf_counter() - began)
-    else:
+    scale, (h, w), lr = protocol.scale, picture.hr.shape[:2], picture.lr
+    if lr is None and (h % scale or w % scale):
         return None
-    return Reconstruction(made.image, protocol.score(made.image, picture.hr), made.seconds)
+    began = time.perf_counter()
+    # By the host, whose devices are busy; a `Bicubic` network makes the same.
+    image = imresize(imresize(picture.hr, 1 / scale) if lr is None else lr, float(scale))
+    seconds = time.perf_counter() - began
+    return Reconstruction(image, protocol.score(image, picture.hr), seconds)
 
 
-class _Made(NamedTuple):
-    """A reconstruction that is not scored yet; see `Reconstruction` and `ScoredPicture`."""
+class _Place(NamedTuple):
+    """Where a picture is among all that are scored."""
 
-    image: SRPicture
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-
-def _score(
-    make: Callable[[RGBPicture], _Made], pairs: Sequence[Pair], protocol: Protocol, dataset: str, show_progress: bool
-) -> Iterator[ScoredPicture]:
-    """Make the pictures of one data set, and score them as they are asked for."""
-    scores: list[Scores] = []
-    with tqdm(pairs, desc=dataset, unit="picture", disable=not show_progress) as bar:
-        for number, pair in enumerate(bar, 1):
-            lr, hr = read_pair(pair, protocol.scale)
-            with naming(pair.lr or pair.hr):
-                made = make(lr)
-            with naming(pair.hr):
-                scores.append(protocol.score(made.image, hr))
-            bar.set_postfix_str(f"{mean_scores(scores).psnr:.3f} dB")
-            sr = Reconstruction(made.image, scores[-1], made.seconds)
-            yield ScoredPicture(dataset, pair.name, number, len(pairs), hr, sr, lr, notes=made.notes)
+    dataset: str
+    pair: Pair
+    number: int
+    n_pictures: int
 
 
-def _reconstruct(model: nnx.Module, options: Options, programs: Programs, protocol: Protocol, lr: RGBPicture) -> _Made:
-    """Enlarge a picture as the protocol rounds it."""
-    is_rounded = protocol.rounding == "uint8"
-    plan = plan_picture(model, lr.shape, options, programs=programs, float_result=not is_rounded)
-    # What is not run as asked for is said with the picture, anything else in the log.
-    notes = plan.notes if plan.mode != options.mode else ()
-    if not notes:
-        log_notes(plan)
-    began, compiled_before = time.perf_counter(), programs.compile_seconds
-    image: SRPicture
-    if is_rounded:
-        image = upscale_as_planned(model, lr, plan, programs=programs)
-    else:
-        image = np.clip(predict_as_planned(model, lr.astype(np.float32), plan, programs=programs), 0, 255)
-    seconds = time.perf_counter() - began - (programs.compile_seconds - compiled_before)
-    return _Made(image, seconds, notes)
+def _scored(
+    place: _Place,
+    image: SRPicture,
+    seconds: float,
+    lr: RGBPicture,
+    hr: RGBPicture,
+    protocol: Protocol,
+    notes: tuple[str, ...] = (),
+) -> ScoredPicture:
+    """Score a picture."""
+    with naming(place.pair.hr):
+        scores = protocol.score(image, hr)
+    sr = Reconstruction(image, scores, seconds)
+    return ScoredPicture(place.dataset, place.pair.name, place.number, place.n_pictures, hr, sr, lr, notes=notes)
