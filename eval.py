@@ -1,12 +1,15 @@
 """Score MSNLAN, or pictures made by any method, on benchmark sets, and write a report to look at."""
 
 import argparse
+import collections
 from collections.abc import Iterator
+
+import jax
 
 from data import folders, photos
 from msnlan_jax import inference, report, scoring
 from msnlan_jax.network import MSNLAN, MSNLANConfig
-from msnlan_jax.runtime import absolute, command, prepare_output_dir
+from msnlan_jax.runtime import absolute, command, distributed, machine, prepare_output_dir, relay
 from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
 
 # Pictures as they are scored, what is known of their results beforehand, and what else the report shows.
@@ -45,6 +48,7 @@ def parse_flags() -> argparse.Namespace:
     page.add_argument(
         "--crop", action="append", default=[], metavar="[NAME:]X,Y,SIZE", help="part to enlarge, HR pixels; repeatable"
     )
+    distributed.add_flags(parser)
     flags = parser.parse_args()
     for given, needed in (("sr_dir", "hr_dir"), ("hr_dir", "sr_dir"), ("sr_dir", "scale"), ("name", "sr_dir")):
         if getattr(flags, given) and not getattr(flags, needed):
@@ -66,10 +70,16 @@ def parse_flags() -> argparse.Namespace:
 def main() -> None:
     """Score and report."""
     flags = parse_flags()
-    pictures, start, extras = score_pictures(flags) if flags.sr_dir else score_network(flags)
-    output = prepare_output_dir(flags.output or f"runs/eval-x{start.scale}", "--output")
-    print("\n" + report.make_report(pictures, start, output, extras))
-    print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
+    distributed.initialize(flags.coordinator_address, flags.num_processes, flags.process_id)
+    flags.is_first = jax.process_index() == 0
+    with relay.ending_together():
+        pictures, start, extras = score_pictures(flags) if flags.sr_dir else score_network(flags)
+        if not flags.is_first:
+            collections.deque(pictures, maxlen=0)  # which go to the first process
+            return
+        output = prepare_output_dir(flags.output or f"runs/eval-x{start.scale}", "--output")
+        print("\n" + report.make_report(pictures, start, output, extras))
+        print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 
 def score_pictures(flags: argparse.Namespace) -> Task:
@@ -80,17 +90,20 @@ def score_pictures(flags: argparse.Namespace) -> Task:
     extras = read_extras(flags, flags.scale, method, {match.name for match in matches})
     folder = absolute(flags.hr_dir)
     dataset = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
-    extras.check({dataset: scoring.check_matches(matches, flags.scale, flags.border)})
-    pictures = scoring.score_matches(matches, protocol, dataset=dataset, show_progress=True)
+    sizes = {dataset: scoring.check_matches(matches, flags.scale, flags.border)}
+    extras.check(sizes)
+    share = scoring.Share.of_process(sizes)
+    pictures = scoring.beside_bicubic(scoring.score_matches(matches, protocol, dataset=dataset, share=share), protocol)
     stated = report.StatedProtocol.of(protocol)
     start = report.Results(flags.scale, flags.sr_dir, stated, method=method, has_images=flags.save_images)
-    return scoring.beside_bicubic(pictures, protocol), start, extras
+    every = scoring.bring_together(pictures, share, {dataset: len(matches)}, show_progress=True)
+    return every, start, extras
 
 
 def score_network(flags: argparse.Namespace) -> Task:
     """Prepare to run a network, and bicubic beside it, on every data set and to score the pictures."""
     weights = flags.weights or bundled.default_weights(flags.scale)
-    if flags.weights is None and weights == bundled.FALLBACK:
+    if flags.weights is None and weights == bundled.FALLBACK and flags.is_first:
         print(f"no weights for ×{flags.scale} come with the package: bicubic is scored; others are given by --weights")
     model = load_model(weights, scale=flags.scale)
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
@@ -100,17 +113,24 @@ def score_network(flags: argparse.Namespace) -> Task:
     protocol = read_protocol(flags, model.scale)
     of_all = {pair.name for pairs in datasets.values() for pair in pairs}
     extras = read_extras(flags, model.scale, method, of_all, model.config if isinstance(model, MSNLAN) else None)
-    extras.check({name: scoring.check_pairs(pairs, model.scale, flags.border) for name, pairs in datasets.items()})
-    pictures = scoring.score_network(model, datasets, protocol, flags.options.with_limit(), show_progress=True)
+    sizes = {name: scoring.check_pairs(pairs, model.scale, flags.border) for name, pairs in datasets.items()}
+    extras.check(sizes)
+    if flags.is_first and (devices := machine.describe_devices()):
+        print(f"on {devices}")
+    share = scoring.Share.of_process(sizes)
+    pictures = scoring.score_network(model, datasets, protocol, flags.options.with_limit(), share=share)
+    if method != "bicubic":
+        pictures = scoring.beside_bicubic(pictures, protocol)
     stated = report.StatedProtocol.of(protocol, **flags.options.to_json())
     start = report.Results(model.scale, weights, stated, method=method, has_images=flags.save_images)
-    return pictures if method == "bicubic" else scoring.beside_bicubic(pictures, protocol), start, extras
+    n_pictures = {name: len(pairs) for name, pairs in datasets.items()}
+    return scoring.bring_together(pictures, share, n_pictures, show_progress=True), start, extras
 
 
 def read_protocol(flags: argparse.Namespace, scale: int) -> scoring.Protocol:
     """Read how to score."""
     distance = scoring.load_lpips() if flags.lpips else None
-    if flags.lpips and distance is None:
+    if flags.lpips and distance is None and flags.is_first:
         print("LPIPS is left out: its library is not installed (pip install lpips)")
     return scoring.Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
 

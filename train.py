@@ -51,9 +51,7 @@ def parse_flags() -> argparse.Namespace:
     )
     config_flags.add_to(parser)
     parser.add_argument("--workdir", help="folder for checkpoints and logs; a run in it is continued")
-    parser.add_argument("--coordinator_address", help="several hosts: host:port of process 0")
-    parser.add_argument("--num_processes", type=int, help="several hosts: how many processes there are")
-    parser.add_argument("--process_id", type=int, help="several hosts: this process's number, from 0")
+    distributed.add_flags(parser)
     flags = config_flags.parse(parser)
     if flags.config is None or flags.workdir is None:
         raise InputError("flags: expected both --config, such as configs/x4.py, and --workdir, such as runs/x4")

@@ -5,7 +5,7 @@ import dataclasses
 import math
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.runtime import machine
+from msnlan_jax.runtime import machine, relay
 
 INFERENCE_MODES = ("whole", "chop", "tile")
 TILE_SIZE = 64
@@ -50,8 +50,9 @@ class Options:
 
     def with_limit(self) -> "Options":
         """Return the same with the memory limit as a number. A command asks once: what its pictures leave with the C
-        library would count as taken, and how a picture is run is not to depend on those before."""
-        return dataclasses.replace(self, memory_limit=machine.limit_gb(self.memory_limit))
+        library would count as taken, and how a picture is run is not to depend on those before, nor on which of a job's
+        processes runs it."""
+        return dataclasses.replace(self, memory_limit=relay.least("memory", machine.limit_gb(self.memory_limit)))
 
     def to_json(self) -> dict[str, str | int | float | bool]:
         """Return what results say of how pictures were run: what was asked for, and only what had an influence."""

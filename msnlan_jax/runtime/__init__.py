@@ -3,7 +3,7 @@
 `config_flags` reads the configurations of training, and imports ml_collections, which nothing else here needs.
 """
 
-from msnlan_jax.runtime import command, distributed, files, machine
+from msnlan_jax.runtime import command, distributed, files, machine, relay
 from msnlan_jax.runtime.compilation import (
     compiler_options,
 )
@@ -32,4 +32,5 @@ __all__ = [
     "limit_bytes",
     "machine",
     "prepare_output_dir",
+    "relay",
 ]

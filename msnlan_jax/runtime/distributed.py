@@ -1,5 +1,6 @@
 """Starting a job of several hosts, and stopping it at one step on all of them."""
 
+import argparse
 import importlib.util
 import os
 import signal
@@ -16,6 +17,13 @@ from jax.experimental import multihost_utils
 from msnlan_jax.errors import InputError
 
 T = TypeVar("T")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that `initialize` takes."""
+    parser.add_argument("--coordinator_address", help="several hosts: host:port of process 0")
+    parser.add_argument("--num_processes", type=int, help="several hosts: how many processes there are")
+    parser.add_argument("--process_id", type=int, help="several hosts: this process's number, from 0")
 
 
 def initialize(
@@ -53,18 +61,28 @@ def on_first(task: Callable[[], T]) -> T | None:
         Exception: what `task` raised.
         InputError: in the other processes, when it raised anything.
     """
-    result, error = None, None
-    if jax.process_index() == 0:
-        try:
-            result = task()
-        except Exception as raised:  # whatever it is, the other processes are not to wait for this one
-            error = raised
+    return on_every(lambda: task() if jax.process_index() == 0 else None, "the job's first process")
+
+
+def on_every(task: Callable[[], T], others: str = "another process of the job") -> T:
+    """Do something in every process, and return the result; what fails in one ends all of them.
+
+    Raises:
+        Exception: what `task` raised.
+        InputError: in the other processes, when it raised anything in one, which is called `others`.
+    """
+    result: list[T] = []
+    error = None
+    try:
+        result.append(task())
+    except Exception as raised:  # whatever it is, the other processes are not to wait for this one
+        error = raised
     failed = any_process(error is not None)
     if error is not None:
         raise error
     if failed:
-        raise InputError("the job's first process has found an error, and tells it")
-    return result
+        raise InputError(f"{others} has found an error, and tells it")
+    return result[0]
 
 
 def any_process(condition: bool) -> bool:

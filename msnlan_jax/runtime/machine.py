@@ -30,6 +30,13 @@ def limit_gb(memory_limit: float | None) -> float:
     return limit_bytes(memory_limit) / GB
 
 
+def describe_devices() -> str:
+    """Say on how many devices programs run, and of what kind; empty for a single one."""
+    n_devices, n_processes = jax.device_count(), jax.process_count()
+    processes = f" of {n_processes} processes" if n_processes > 1 else ""
+    return f"{n_devices} devices{processes}: {jax.local_devices()[0].device_kind}" if n_devices > 1 else ""
+
+
 def count_cores() -> int:
     """Return how many cores this process may use, as far as the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -36,6 +36,10 @@ from msnlan_jax.scoring.scored import (
     ScoredPicture,
     mean_scores,
 )
+from msnlan_jax.scoring.sharing import (
+    Share,
+    bring_together,
+)
 
 __all__ = [
     "CHANNELS",
@@ -47,7 +51,9 @@ __all__ = [
     "SRPicture",
     "ScoredPicture",
     "Scores",
+    "Share",
     "beside_bicubic",
+    "bring_together",
     "check_matches",
     "check_pairs",
     "evaluate",

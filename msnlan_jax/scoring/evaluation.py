@@ -1,21 +1,21 @@
 """Up-scaling the pictures of data sets and scoring them: devices make the next ones while the host scores."""
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from flax import nnx
-from tqdm import tqdm
 
 from msnlan_jax.errors import naming
 from msnlan_jax.inference import Elsewhere, Options, Plan, Programs, Request, log_notes, plan_picture, upscale_each
 from msnlan_jax.pictures import Pair, RGBPicture, imresize, read_pair
-from msnlan_jax.scoring.metrics import Scores, SRPicture
+from msnlan_jax.scoring.metrics import SRPicture
+from msnlan_jax.scoring.progress import with_bars
 from msnlan_jax.scoring.protocol import Protocol, check_size
-from msnlan_jax.scoring.scored import Reconstruction, ScoredPicture, mean_scores
+from msnlan_jax.scoring.scored import Reconstruction, ScoredPicture
+from msnlan_jax.scoring.sharing import Share
 
 Upscale = Callable[[RGBPicture], SRPicture]
 
@@ -70,22 +70,6 @@ def evaluate(
     return with_bars(make(), {dataset: len(pairs)}) if show_progress else make()
 
 
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """Which pictures of each data set a process of a job takes: of `count` processes every `count`-th.
-
-    Attributes:
-        index: the process's number, and that of its first picture from 0.
-        count: how many processes there are.
-        sizes: data set → picture name → height and width of the true picture, as by `check_pairs`; of a single process
-            they are not asked for.
-    """
-
-    index: int = 0
-    count: int = 1
-    sizes: Mapping[str, Mapping[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
-
-
 def score_network(
     model: nnx.Module,
     datasets: Mapping[str, Sequence[Pair]],
@@ -124,7 +108,7 @@ def score_network(
     def requests() -> Iterator[Request | Elsewhere]:
         for dataset, pairs in datasets.items():
             for number, pair in enumerate(pairs, 1):
-                if (number - 1) % share.count != share.index:
+                if share.owner(number) != share.index:
                     h, w = (side // protocol.scale for side in share.sizes[dataset][pair.name])
                     with naming(pair.lr or pair.hr):
                         yield Elsewhere((h, w), plan((h, w)))
@@ -150,23 +134,6 @@ def score_network(
 
     n_pictures = {dataset: len(pairs) for dataset, pairs in datasets.items()}
     return with_bars(make(), n_pictures) if show_progress else make()
-
-
-def with_bars(pictures: Iterable[ScoredPicture], n_pictures: Mapping[str, int]) -> Iterator[ScoredPicture]:
-    """Draw a bar for each data set while its pictures come.
-
-    Args:
-        pictures: data set by data set.
-        n_pictures: data set → how many there are.
-    """
-    coming = iter(pictures)
-    for dataset, count in n_pictures.items():
-        scores: list[Scores] = []
-        with tqdm(itertools.islice(coming, count), desc=dataset, total=count, unit="picture") as bar:
-            for picture in bar:
-                scores.append(picture.sr.scores)
-                bar.set_postfix_str(f"{mean_scores(scores).psnr:.3f} dB")
-                yield picture
 
 
 def beside_bicubic(pictures: Iterable[ScoredPicture], protocol: Protocol) -> Iterator[ScoredPicture]:

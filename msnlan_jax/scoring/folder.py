@@ -10,6 +10,7 @@ from msnlan_jax.errors import InputError, naming
 from msnlan_jax.pictures import RGBPicture, crop_to, list_images, read_rgb
 from msnlan_jax.scoring.protocol import Protocol, check_size
 from msnlan_jax.scoring.scored import Reconstruction, ScoredPicture
+from msnlan_jax.scoring.sharing import Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,12 @@ def check_matches(matches: Sequence[Match], scale: int, border: int | None = Non
 
 
 def score_matches(
-    matches: Sequence[Match], protocol: Protocol, *, dataset: str = "", show_progress: bool = False
+    matches: Sequence[Match],
+    protocol: Protocol,
+    *,
+    dataset: str = "",
+    share: Share | None = None,
+    show_progress: bool = False,
 ) -> Iterator[ScoredPicture]:
     """Score pictures made by any method.
 
@@ -62,16 +68,19 @@ def score_matches(
         matches: from `match_folders`.
         protocol: how to score.
         dataset: what the data set is called.
+        share: of a job's process; by default all pictures.
         show_progress: draw a bar.
 
     Yields:
-        Each picture as it is scored.
+        Each picture of the share as it is scored.
 
     Raises:
         InputError: as `Match.read` and `metrics.score`, naming the file.
     """
     bar = tqdm(matches, desc="scoring", unit="picture", disable=not show_progress)
     for number, match in enumerate(bar, 1):
+        if share is not None and share.owner(number) != share.index:
+            continue
         sr, hr = match.read(protocol.scale)
         with naming(match.hr):
             scores = protocol.score(sr, hr)

@@ -1,5 +1,6 @@
 """Validation during training, with the code that `eval.py` scores by, each process taking its share of the pictures."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +10,10 @@ from flax import nnx
 from jax.experimental import multihost_utils
 
 from msnlan_jax.inference import Options, Programs
-from msnlan_jax.pictures import Pair, RGBPicture
+from msnlan_jax.pictures import Pair, RGBPicture, read_pair
 from msnlan_jax.report import side_by_side
-from msnlan_jax.runtime import StopSignal
-from msnlan_jax.scoring import Protocol, ScoredPicture, Scores, mean_scores, score_bicubic, score_network
+from msnlan_jax.runtime import StopSignal, distributed
+from msnlan_jax.scoring import Protocol, ScoredPicture, Scores, Share, mean_scores, score_bicubic, score_network
 
 Sets = Mapping[str, Sequence[Pair]]
 
@@ -23,7 +24,7 @@ def validate(
     """Score a network on every set.
 
     Args:
-        network: what to score, on this process's devices.
+        network: what to score, on all of this process's devices.
         sets: name → pictures.
         scale: up-scaling factor.
         mode: of inference: whole, chop or tile.
@@ -33,25 +34,48 @@ def validate(
     Returns:
         `psnr` (the first set's) and, for every set, `psnr/<set>` and `ssim/<set>`; and the side-by-side picture of
         the first of each set. None when it was given up, because the run was asked to stop.
+
+    Raises:
+        InputError: when a picture cannot be scored, here or in another process.
     """
     # A score is not to depend on validations before, as a run that goes on has had none.
     programs.forget_sizes()
     # No limit: scores are to be the same whatever else is in memory.
     options, protocol = Options(mode, memory_limit=math.inf), Protocol(scale)
-    shares = {name: pairs[jax.process_index() :: jax.process_count()] for name, pairs in sets.items()}
     scores: dict[str, list[Scores]] = {name: [] for name in sets}
     strips: dict[str, RGBPicture] = {}
-    for picture in score_network(network, shares, protocol, options, programs=programs):
-        scores[picture.dataset].append(picture.sr.scores)
-        if picture.name == sets[picture.dataset][0].name:
-            strips[f"{picture.dataset}/{picture.name}"] = _strip(picture, protocol)
-        if stop.requested:
-            return None
+
+    def score() -> bool:
+        share = _share(sets, scale)
+        for picture in score_network(network, sets, protocol, options, programs=programs, share=share):
+            scores[picture.dataset].append(picture.sr.scores)
+            if picture.name == sets[picture.dataset][0].name:
+                strips[f"{picture.dataset}/{picture.name}"] = _strip(picture, protocol)
+            if stop.requested:
+                return False
+        return True
+
+    if not distributed.on_every(score):
+        return None
     values: dict[str, float] = {}
     for name, pairs in sets.items():
         mean = mean_scores(_gather(scores[name], len(pairs)))
         values |= {f"psnr/{name}": mean.psnr, f"ssim/{name}": mean.ssim}
     return {"psnr": next(iter(values.values()))} | values, strips
+
+
+def _share(sets: Sets, scale: int) -> Share:
+    """Return this process's share, with the sizes of the other processes' pictures."""
+    if jax.process_count() == 1:
+        return Share()
+    return Share.of_process({name: {pair.name: _size(pair, scale) for pair in pairs} for name, pairs in sets.items()})
+
+
+@functools.cache
+def _size(pair: Pair, scale: int) -> tuple[int, int]:
+    """Read how high and wide a true picture is, once in a run."""
+    h, w, _ = read_pair(pair, scale)[1].shape
+    return h, w
 
 
 def _strip(picture: ScoredPicture, protocol: Protocol) -> RGBPicture:

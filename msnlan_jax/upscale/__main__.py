@@ -4,6 +4,7 @@ import argparse
 import collections
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
@@ -11,10 +12,10 @@ from flax import nnx
 from tqdm import tqdm
 
 from msnlan_jax.errors import InputError, naming
-from msnlan_jax.inference import Options, Programs, add_flags, read_flags, scale_of
-from msnlan_jax.pictures import check_suffix, read_photo, write_image
-from msnlan_jax.runtime import command, prepare_output_dir
-from msnlan_jax.upscale.enlarge import check_memory, enlarge, final_size, load_for_scale, plan_enlarging
+from msnlan_jax.inference import Options, Plan, Programs, Request, add_flags, read_flags, scale_of
+from msnlan_jax.pictures import Photo, Picture, check_suffix, read_photo, write_image
+from msnlan_jax.runtime import command, machine, prepare_output_dir
+from msnlan_jax.upscale.enlarge import check_memory, enlarge, enlarge_each, final_size, load_for_scale, plan_enlarging
 from msnlan_jax.upscale.jobs import FORMATS, Job, list_jobs
 from msnlan_jax.weights import WEIGHTS_HELP
 
@@ -73,27 +74,56 @@ def main() -> None:
 def upscale_all(
     model: nnx.Module, jobs: list[Job], flags: argparse.Namespace, options: Options, programs: Programs
 ) -> None:
-    """Enlarge many pictures; those already there are passed over, broken ones listed at the end."""
-    broken, there = [], 0
-    with tqdm(jobs, unit="picture") as bar:
-        for job in bar:
-            bar.set_postfix_str(job.source.name)
-            if job.target.exists() and not flags.overwrite:
-                there += 1
-                continue
+    """Enlarge many pictures, on all devices at once; those already there are passed over, broken ones listed at the
+    end."""
+    broken: dict[int, str] = {}
+    there = 0
+    if devices := machine.describe_devices():
+        print(f"on {devices}")
+    with tqdm(total=len(jobs), unit="picture") as bar:
+
+        def requests() -> Iterator[Request]:
+            nonlocal there
+            for number, job in enumerate(jobs):
+                if job.target.exists() and not flags.overwrite:
+                    there += 1
+                    bar.update()
+                    continue
+                try:
+                    photo, plan = prepare(model, job, flags.scale, options, programs)
+                except (InputError, OSError) as error:
+                    broken[number] = str(error)
+                    bar.update()
+                    continue
+                yield Request(photo.pixels, plan, (number, photo, plan))
+
+        for (number, photo, plan), parts in enlarge_each(
+            model, requests(), flags.scale, programs, options.memory_limit
+        ):
+            bar.set_postfix_str(jobs[number].source.name)
             try:
-                upscale_file(model, job, flags.scale, options, programs)
+                finish(jobs[number], photo, plan, parts)
             except (InputError, OSError) as error:
-                broken.append(str(error))
+                broken[number] = str(error)
+            bar.update()
     where = "beside their originals" if flags.output is None and len(flags.input) > 1 else f"to {_root(flags, jobs)}"
     kept = f", {there} kept that were there already (--overwrite replaces them)" if there else ""
     print(f"{len(jobs) - there - len(broken)} of {len(jobs)} pictures written {where}{kept}")
     if broken:
-        raise InputError(f"{len(broken)} of {len(jobs)} pictures failed: " + "; ".join(broken))
+        listed = "; ".join(broken[number] for number in sorted(broken))
+        raise InputError(f"{len(broken)} of {len(jobs)} pictures failed: {listed}")
 
 
 def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Options, programs: Programs) -> None:
     """Enlarge one picture, and say before it is run what the user should know of how."""
+    photo, plan = prepare(model, job, scale, options, programs)
+    finish(job, photo, plan, enlarge(model, photo.pixels, scale, plan, programs))
+
+
+def prepare(
+    model: nnx.Module, job: Job, scale: float | None, options: Options, programs: Programs
+) -> tuple[Photo, Plan]:
+    """Read a picture and plan how it is run, and say what the user should know of it."""
     photo = read_photo(job.source)
     # Before minutes are spent on what cannot be written.
     size = final_size(model, photo.pixels, scale)
@@ -104,11 +134,15 @@ def upscale_file(model: nnx.Module, job: Job, scale: float | None, options: Opti
     prepare_output_dir(job.target.parent, "--output")
     if notes := (*photo.notes, *plan.notes):
         tqdm.write(f"{job.source}: {'; '.join(notes)}")
+    return photo, plan
+
+
+def finish(job: Job, photo: Photo, plan: Plan, parts: Iterator[Picture]) -> None:
+    """Run a picture, with a bar of its parts, and write it."""
     # Shown at once where it is known to take long, else after a while; and only to someone who looks.
     takes = f", about {plan.duration}" if plan.duration else ""
     delay = 0 if plan.seconds is not None and plan.seconds >= _SHOWN_SECONDS else _SHOWN_SECONDS
     with naming(job.source):
-        parts = enlarge(model, photo.pixels, scale, plan, programs)
         bar = tqdm(parts, job.source.name + takes, plan.parts, unit="part", leave=False, delay=delay, disable=None)
         (enlarged,) = collections.deque(bar, maxlen=1)
     write_image(job.target, enlarged, icc_profile=photo.icc_profile)

@@ -2,11 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from flax import nnx
 
-from msnlan_jax.inference import Options, Plan, Programs, check_resizing, plan_picture, scale_of, upscale_in_parts
+from msnlan_jax.inference import (
+    Options,
+    Plan,
+    Programs,
+    Request,
+    check_resizing,
+    plan_picture,
+    scale_of,
+    upscale_each,
+)
 from msnlan_jax.pictures import Bicubic, Picture, imresize
 from msnlan_jax.runtime import machine
 from msnlan_jax.weights import bundled, load_model
@@ -96,11 +106,45 @@ def enlarge(
     Raises:
         InputError: as `upscale`.
     """
-    size = final_size(model, image, scale)
+    for _, parts in enlarge_each(model, [Request(image, plan)], scale, programs, plan.options.memory_limit):
+        yield from parts
+
+
+def enlarge_each(
+    model: nnx.Module,
+    requests: Iterable[Request],
+    scale: float | None,
+    programs: Programs,
+    memory_limit: float | None,
+) -> Iterator[tuple[Any, Iterator[Picture]]]:
+    """Enlarge pictures on all devices at once, as `enlarge` does each of them.
+
+    Args:
+        model: from `load_for_scale`.
+        requests: the pictures, by plans from `plan_enlarging`; the next ones are asked for while devices run those
+            before.
+        scale: any positive number; None for the network's own.
+        programs: those of the plans.
+        memory_limit: GB, that they were planned within.
+
+    Yields:
+        Each one's tag, and what `enlarge` yields of it, to be taken before the next.
+    """
     if isinstance(model, Bicubic):
-        yield imresize(image, output_shape=size)
+        for request in requests:
+            yield request.tag, _resized(request.image, final_size(model, request.image, scale))
         return
-    for part, result in enumerate(upscale_in_parts(model, image, plan, programs=programs), 1):
-        if part == plan.parts and result.shape[:2] != size:
+    for running in upscale_each(model, requests, programs=programs, memory_limit=memory_limit):
+        request = running.request
+        yield request.tag, _to_size(running.parts(), request.plan.parts, final_size(model, request.image, scale))
+
+
+def _resized(image: Picture, size: tuple[int, int]) -> Iterator[Picture]:
+    yield imresize(image, output_shape=size)
+
+
+def _to_size(parts: Iterator[Picture], n_parts: int, size: tuple[int, int]) -> Iterator[Picture]:
+    for part, result in enumerate(parts, 1):
+        if part == n_parts and result.shape[:2] != size:
             result = imresize(result, output_shape=size)
         yield result
