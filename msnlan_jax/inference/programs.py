@@ -166,9 +166,9 @@ class Programs:
             return output
         began = time.perf_counter()
         try:
-            with contextlib.suppress(Exception):  # then it is compiled here too
-                for program in programs.values():
-                    loaded = copies.load_on(program, place)
+            if programs:
+                with contextlib.suppress(Exception):  # whatever keeps it from being loaded here, it can be compiled
+                    loaded = copies.load_on(next(iter(programs.values())), place)
                     output = loaded(values, *arguments)
                     programs[place] = loaded
                     return output

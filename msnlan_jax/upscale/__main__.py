@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from msnlan_jax.errors import InputError, naming
 from msnlan_jax.inference import Options, Plan, Programs, Request, add_flags, read_flags, scale_of
-from msnlan_jax.pictures import Photo, Picture, check_suffix, read_photo, write_image
+from msnlan_jax.pictures import Bicubic, Photo, Picture, check_suffix, read_photo, write_image
 from msnlan_jax.runtime import command, machine, prepare_output_dir
 from msnlan_jax.upscale.enlarge import check_memory, enlarge, enlarge_each, final_size, load_for_scale, plan_enlarging
 from msnlan_jax.upscale.jobs import FORMATS, Job, list_jobs
@@ -61,6 +61,8 @@ def main() -> None:
     scale = scale_of(model) if flags.scale is None else flags.scale
     jobs = list_jobs(flags.input, flags.output, f"{scale:g}", flags.format)
     options, programs = flags.options.with_limit(), Programs()
+    if (devices := machine.describe_devices()) and not isinstance(model, Bicubic):
+        print(f"on {devices}")
     if len(jobs) == 1 and not any(path.is_dir() for path in flags.input):
         (job,) = jobs
         if job.target.exists() and not flags.overwrite:
@@ -78,8 +80,6 @@ def upscale_all(
     end."""
     broken: dict[int, str] = {}
     there = 0
-    if devices := machine.describe_devices():
-        print(f"on {devices}")
     with tqdm(total=len(jobs), unit="picture") as bar:
 
         def requests() -> Iterator[Request]:

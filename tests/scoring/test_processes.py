@@ -1,0 +1,74 @@
+"""`eval.py` by two processes of a job: one report, and an error in either ends both."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.samples import save_noise, save_workdir, tiny_parameters
+
+ROOT = Path(__file__).parents[2]
+
+
+def evaluate(folder, *flags, **of_second):
+    """Run `eval.py` twice, the second time with other values for some flags; return exit codes, outputs and errors."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+    }
+    jobs = []
+    for index in range(2):
+        others = [f"--{name}={value}" for name, value in of_second.items()] if index else []
+        place = [f"--coordinator_address={address}", "--num_processes=2", f"--process_id={index}"]
+        command = [sys.executable, str(ROOT / "eval.py"), *flags, *others, *place]
+        jobs.append(
+            subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    outputs = [job.communicate(timeout=600) for job in jobs]
+    return [job.returncode for job in jobs], *zip(*outputs, strict=True)
+
+
+@pytest.mark.slow
+def test_the_first_process_reports_what_both_have_scored(tmp_path):
+    save_workdir(tmp_path / "run", (3, tiny_parameters(2), 30.0))
+    save_noise(tmp_path / "photos", {"a.png": (24, 30, 3), "b.png": (32, 24, 3), "c.png": (20, 30, 3)})
+    flags = ("--weights=run", "--data_dir=photos", "--save_images", "--output=eval")
+    codes, outs, errs = evaluate(tmp_path, *flags)
+    assert codes == [0, 0], errs
+    assert "on 2 devices of 2 processes: cpu\n" in outs[0]
+    assert "written to eval: report.html" in outs[0]
+    assert "3/3" in errs[0]  # the bar
+    assert (outs[1], "picture" in errs[1]) == ("", False)
+    found = json.loads((tmp_path / "eval" / "results.json").read_text())
+    assert list(found["datasets"]["photos"]["images"]) == list(found["bicubic"]["photos"]["images"]) == ["a", "b", "c"]
+    for folder, names in (("images", ["ax2.png", "bx2.png", "cx2.png"]), ("strips", ["a.png", "b.png", "c.png"])):
+        assert sorted(path.name for path in (tmp_path / "eval" / folder / "photos").iterdir()) == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [0, 1])
+def test_an_error_in_one_process_ends_both_in_one_line(tmp_path, failing):
+    """The first one cannot write its report; the second one has a broken picture."""
+    save_noise(tmp_path / "photos", {"a.png": (24, 30, 3), "b.png": (32, 24, 3)})
+    save_noise(tmp_path / "others", {"a.png": (24, 30, 3), "b.png": (32, 24, 3)})
+    (tmp_path / "others" / "b.png").write_bytes(b"broken")
+    (tmp_path / "file").write_text("")
+    flags = ("--weights=bicubic", "--scale=2", f"--output={'eval' if failing else 'file'}", "--data_dir=photos")
+    codes, _, errs = evaluate(tmp_path, *flags, **({"data_dir": "others"} if failing else {}))
+    lines = [[line for line in err.splitlines() if line.startswith("error: ")] for err in errs]
+    own = "error: others/b.png: broken or unreadable picture: " if failing else "error: --output: file is a file, "
+    assert codes == [2, 2], errs
+    assert lines[failing][0].startswith(own)
+    assert lines[1 - failing] == ["error: another process of the job has found an error, and tells it"]
+    assert not any("Traceback" in err for err in errs)
