@@ -28,8 +28,14 @@ from tests.training.test_loop import lines
 
 @pytest.fixture(autouse=True)
 def _stacks(monkeypatch):
-    """Lay parameters out as on an accelerator."""
+    """Lay parameters out as on a TPU."""
     monkeypatch.setattr(layouts, "uses_stacks", lambda: True)
+
+
+@pytest.fixture(params=["TPU", "GPU"])
+def _accelerator(monkeypatch, request):
+    """Lay parameters out as on either accelerator."""
+    monkeypatch.setattr(layouts, "uses_row", lambda: request.param == "GPU")
 
 
 def published():
@@ -68,12 +74,19 @@ def test_narrow_parameters_lie_side_by_side(shape, n, joined):
     assert_same_arrays(jax.device_get(jax.jit(stack.split)(array)), values)
 
 
-@pytest.mark.parametrize("stacks", [True, False])
-def test_a_networks_parameters_survive(monkeypatch, stacks):
+@pytest.mark.parametrize(("stacks", "row"), [(True, False), (False, False), (True, True)])
+def test_a_networks_parameters_survive(monkeypatch, stacks, row):
     monkeypatch.setattr(layouts, "uses_stacks", lambda: stacks)
+    monkeypatch.setattr(layouts, "uses_row", lambda: row)
     layout, values = lay_out(tiny_config(2)), tiny_parameters(2)
-    assert (len(layout.stacks) < len(values)) == stacks
-    assert_same_arrays(layout.unstack(layout.stack(values)), values)
+    stacked = layout.stack(values)
+    assert (len(stacked) == 1) == row
+    assert (len(layout.stacks) < len(values)) == layout.is_stacked == stacks
+    assert_same_arrays(layout.unstack(stacked), values)
+    state = {"params": values, "opt_state": ({"mu": dict(values)},)}
+    trained = layout.as_trained(state)
+    assert (trained.keys(), trained["opt_state"][0]["mu"].keys()) == (state.keys(), stacked.keys())
+    assert_same_arrays(layout.as_stored(trained)["opt_state"][0]["mu"], values)
 
 
 def dictionary_state(config, values):
@@ -111,6 +124,7 @@ def dictionary_step(config):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_accelerator")
 def test_checkpoints_and_losses_are_those_of_a_state_by_paths(tmp_path, monkeypatch, quick_compilation):
     """Three steps by paths, three stacked, three by paths, each from the checkpoint before; and nine by paths."""
     fields = {"total_steps": 9, "clip_norm": 1.0, "weight_decay": 0.01, "ema_decay": 0.9, "precision": "highest"}
