@@ -97,7 +97,9 @@ def make_operator(experiment: Experiment, compute: Compute, k: int, devices: Any
 
     def loss(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         attend = functools.partial(patch_attention, form=compute.attention, precision=compute.precision)
-        return jnp.sum(jnp.sin(attend(query, key, value, k, uses_kernels=compute.uses_kernels)))
+        return jnp.sum(
+            jnp.sin(attend(query, key, value, k, uses_kernels=compute.uses_tpu_form, at_once=compute.uses_gpu_form))
+        )
 
     shapes = [
         jax.ShapeDtypeStruct((batch, grid, grid, n), compute.dtype)

@@ -27,10 +27,12 @@ class Compute:
             times slower on CPU. Parameters are the same either way.
         remat: compute a block's inner activations anew for the gradient, for less memory; None for on TPU only, where
             by its compiler's estimate it is also faster.
-        implementation: of residual groups and attention: "plain" layers, or Pallas "kernels" for TPUs where there are
-            some for the sizes at hand and the precision is "default"; "auto" for kernels in training on a TPU, if they
-            prove themselves there first (`training`), and plain layers elsewhere. Kernels keep eight maps of each block
-            for the gradient; where `remat` is True the groups stay plain.
+        implementation: of residual groups and attention: "plain" layers, or, at precision "default", "kernels": on TPUs
+            those written in Pallas, where there are some for the sizes at hand; on GPUs the form of which XLA makes few
+            kernels, with blocks one after the other, their gradient written by hand, and the scores of as many pictures
+            at once as memory allows. "auto" for kernels in training on either, if they prove themselves there first
+            (`training`), and plain layers elsewhere. Kernels keep eight maps of each block for the gradient; where
+            `remat` is True the groups stay plain.
 
     Raises:
         InputError: on a value outside these.
@@ -61,8 +63,18 @@ class Compute:
 
     @property
     def uses_kernels(self) -> bool:
-        """Whether Pallas kernels take what they can."""
+        """Whether what is made for the chip takes what it can."""
         return self.implementation == "kernels" and self.precision == "default"
+
+    @property
+    def uses_gpu_form(self) -> bool:
+        """Whether that is the form for GPUs, on the backend there is."""
+        return self.uses_kernels and jax.default_backend() == "gpu"
+
+    @property
+    def uses_tpu_form(self) -> bool:
+        """Whether that is the form for TPUs, Pallas kernels, which off a TPU are interpreted."""
+        return self.uses_kernels and not self.uses_gpu_form
 
     @property
     def uses_loops(self) -> bool:

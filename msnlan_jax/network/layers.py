@@ -95,7 +95,7 @@ Features = Any
 
 def pack(x: Float[Array, "b h w c"], extent: Extent, compute: Compute) -> Features:
     """Return features as residual groups take them: laid out for kernels, where there are some for them."""
-    is_packed = compute.uses_kernels and compute.remat is not True and extent.size is None and can_pack(x)
+    is_packed = compute.uses_tpu_form and compute.remat is not True and extent.size is None and can_pack(x)
     return Packed.pack(x) if is_packed else x
 
 
@@ -137,7 +137,7 @@ class Conv(nnx.Conv):
             rngs=rngs,
         )
         self.margin = margin
-        self.may_use_strips = compute.uses_kernels and kernel == 3
+        self.may_use_strips = compute.uses_tpu_form and kernel == 3
 
     def __call__(self, x: Features, extent: Extent = WHOLE) -> Features:
         """Return the output, zero beyond its `extent`."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from msnlan_jax.errors import InputError
 from msnlan_jax.network.attention import patch_attention
 from msnlan_jax.network.compute import EXACT, Compute
-from msnlan_jax.network.kernels import GroupWeights, Packed
+from msnlan_jax.network.kernels import GroupWeights, Packed, gpu
 from msnlan_jax.network.layers import (
     WHOLE,
     ChannelAttention,
@@ -110,6 +110,8 @@ class ResidualGroup(nnx.Module):
         """Return the group's output, the shape of `x`."""
         if isinstance(x, Packed):
             return x.residual_group(self._weights())
+        if self.compute.uses_gpu_form and self.compute.remat is not True and extent.size is None:
+            return gpu.residual_group(x, self._weights())
         return x + self.conv(run_in_series(self.blocks, x, extent, self.compute), extent)
 
     def _weights(self) -> GroupWeights:
@@ -173,7 +175,8 @@ class NonLocalBranch(nnx.Module):
             form=self.compute.attention,
             precision=self.compute.precision,
             score_bytes=self.compute.score_bytes,
-            uses_kernels=self.compute.uses_kernels,
+            uses_kernels=self.compute.uses_tpu_form,
+            at_once=self.compute.uses_gpu_form,
         )
         y = out.astype(x.dtype) + RES_SCALE * x
         return x + RES_SCALE * y

@@ -75,13 +75,13 @@ def train(experiment: Experiment, workdir: epath.PathLike, loader: Loader, valid
 def settle_implementation(experiment: Experiment) -> tuple[Compute, str]:
     """Return how the network is to compute, "auto" decided, and what is wrong with its kernels where something is.
 
-    On TPU kernels are taken if on this chip they compute what the plain layers do; in all processes or in none.
+    On TPU and GPU kernels are taken if on this chip they compute what the plain layers do; in all processes or in none.
     """
     compute = experiment.compute
     if compute.implementation != "auto":
         return compute, ""
     kernels = dataclasses.replace(compute, implementation="kernels")
-    if jax.default_backend() != "tpu" or not kernels.uses_kernels:
+    if jax.default_backend() == "cpu" or not kernels.uses_kernels:
         return dataclasses.replace(compute, implementation="plain"), ""
     batch = experiment.batch_size // (jax.device_count() * experiment.accumulate)
     fault = find_fault(experiment.network.n_feats, kernels, batch, experiment.patch_size)

@@ -39,11 +39,14 @@ def test_ten_steps_lose_what_the_plain_layers_do(tmp_path, monkeypatch, quick_co
     np.testing.assert_allclose(losses(tmp_path / "kernels"), expected, rtol=1e-5)
 
 
-def as_on_a_tpu(function):
-    """A function that is told that it runs on a TPU, kernels being interpreted nevertheless."""
+def as_on(backend, function):
+    """A function that is told that it runs on an accelerator, a TPU's kernels being interpreted nevertheless."""
 
     def told(*arguments):
-        with mock.patch("jax.default_backend", return_value="tpu"), mock.patch.object(chip, "interprets", lambda: True):
+        with (
+            mock.patch("jax.default_backend", return_value=backend),
+            mock.patch.object(chip, "interprets", lambda: True),
+        ):
             return function(*arguments)
 
     return told
@@ -54,15 +57,16 @@ def test_a_kernel_that_fails_is_told_and_left(tmp_path, monkeypatch, capsys):
         raise RuntimeError("Mosaic failed to compile")
 
     monkeypatch.setattr(group, "forward", fail)
-    monkeypatch.setattr(training, "settle_implementation", as_on_a_tpu(training.settle_implementation))
+    monkeypatch.setattr(training, "settle_implementation", as_on("tpu", training.settle_implementation))
     run(tmp_path, monkeypatch, psnrs=[30.0], **CONFIG | {"total_steps": 1, "eval_every": 1})
     told = "kernels: residual group: RuntimeError: Mosaic failed to compile; going on with the plain layers"
     assert told in capsys.readouterr().out
     assert len(losses(tmp_path)) == 1
 
 
-def test_auto_is_for_a_tpu_whose_kernels_are_right(monkeypatch):
-    settle, auto = as_on_a_tpu(training.settle_implementation), experiment(**CONFIG)
+@pytest.mark.parametrize("backend", ["tpu", "gpu"])
+def test_auto_is_for_a_chip_whose_kernels_are_right(monkeypatch, backend):
+    settle, auto = as_on(backend, training.settle_implementation), experiment(**CONFIG)
     monkeypatch.setattr(training, "find_fault", lambda *arguments: "")
     assert settle(auto)[0].implementation == "kernels"
     assert training.settle_implementation(auto)[0].implementation == "plain"  # on a CPU

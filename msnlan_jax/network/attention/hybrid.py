@@ -33,9 +33,20 @@ class _Kept(NamedTuple):
     share: Float[Array, "l 1"]
 
 
-def attend(operands: Operands, kernel_size: int, precision: str) -> Float[Array, "b h w c"]:
-    """Attend, one image at a time: TPU compilers run out of fast memory on more."""
-    output: Array = jax.lax.map(lambda image: _attend(image, kernel_size, precision), operands)
+def attend(operands: Operands, kernel_size: int, precision: str, *, at_once: int = 1) -> Float[Array, "b h w c"]:
+    """Attend, `at_once` images at a time, a divisor of B: TPU compilers run out of fast memory on more than one."""
+
+    def run(image: Operands) -> Array:
+        return _attend(image, kernel_size, precision)
+
+    output: Array
+    if at_once == 1:
+        output = jax.lax.map(run, operands)
+    elif at_once == len(operands.query):
+        output = jax.vmap(run)(operands)
+    else:
+        parts = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[1:]), operands)
+        output = jax.lax.map(jax.vmap(run), parts).reshape(-1, *operands.query.shape[1:3], operands.value.shape[-1])
     return output
 
 

@@ -6,7 +6,8 @@ D_k P and pasting overlapping value patches is D_k again, so that
     out = D_k( softmax( λ · D_k(q rᵀ) / n ) ) · v
 
 which needs k² fewer multiplications than unfolding patches. `unfold` is the definition, kept as the reference; `box`
-(for CPU) and `hybrid` (for accelerators) hold one image's whole score matrix, and `streamed` a part of it at a time.
+(for CPU) and `hybrid` (for accelerators) hold one image's whole score matrix, on GPUs `hybrid` also those of many, and
+`streamed` a part of one at a time.
 `fused` is hand-written kernels for TPUs, which hold some rows of it in the chip's fast memory.
 """
 
@@ -27,6 +28,8 @@ FORMS = ("auto", "unfold", "box", "hybrid", "streamed", "fused")
 # Unless told otherwise, `auto` materialises one image's score matrix up to this many bytes, and above streams so many
 # at a time.
 SCORE_BYTES = 256 * 2**20
+# And so much of several images' matrices at once, where that is asked for.
+_BATCH_BYTES = 2**30
 # Matrices as large as the scores that are alive at once; XLA for CPU says 5 (whole) to 8 (in bands).
 _SCORE_MATRICES = 8
 
@@ -42,6 +45,7 @@ def patch_attention(
     precision: str = "highest",
     score_bytes: int | None = None,
     uses_kernels: bool = False,
+    at_once: bool = False,
 ) -> Float[Array, "b h w c"]:
     """Attend from every k×k patch of `query` to all k×k patches of `key`, pasting the k×k patches of `value`.
 
@@ -63,6 +67,7 @@ def patch_attention(
         score_bytes: how large a score matrix may be before "auto" streams it, and how large a part of it "streamed"
             holds; None for SCORE_BYTES.
         uses_kernels: whether "auto" takes "fused" where it can serve.
+        at_once: whether "hybrid" holds the scores of as many images as memory allows, in fewer kernels, and not of one.
 
     Returns:
         float32, one vector per query position, zero beyond the true part.
@@ -86,7 +91,7 @@ def patch_attention(
     forms: dict[str, Callable[[Operands, int, str], Array]] = {
         "unfold": unfold.attend,
         "box": box.attend,
-        "hybrid": hybrid.attend,
+        "hybrid": functools.partial(hybrid.attend, at_once=count_images(query, key, score_bytes) if at_once else 1),
         "streamed": functools.partial(streamed.attend, score_bytes=limit_scores(score_bytes)),
         "fused": lambda operands, k, precision: kernels.attend(*operands, k, precision),
     }
@@ -101,6 +106,13 @@ def choose_form(h: int, w: int, hk: int, wk: int, score_bytes: int | None = None
     if 4 * h * w * hk * wk > limit_scores(score_bytes):
         return "streamed"
     return "box" if jax.default_backend() == "cpu" else "hybrid"
+
+
+def count_images(query: Float[Array, "b h w d"], key: Float[Array, "b hk wk d"], score_bytes: int | None) -> int:
+    """Return how many images' scores may be held at once, equally many each time: a divisor of B."""
+    (b, h, w), (hk, wk) = query.shape[:3], key.shape[1:3]
+    most = (_BATCH_BYTES if score_bytes is None else score_bytes) // (4 * h * w * hk * wk)
+    return max(n for n in range(1, b + 1) if b % n == 0 and n <= max(most, 1))
 
 
 def limit_scores(score_bytes: int | None) -> int:

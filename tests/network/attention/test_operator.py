@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.network.attention import box, operator
+from msnlan_jax.network.attention import box, hybrid, operator
+from msnlan_jax.network.attention.operands import make_operands
 from tests.helpers import FORWARD, GRADIENT, normal, record_forms, relative_l2
 
 KERNELS = [3, 5, 7]
@@ -214,6 +215,30 @@ def test_auto_chooses_by_score_bytes(monkeypatch, spare, chosen):
     monkeypatch.setattr(operator, "SCORE_BYTES", 4 * scores + spare)
     assert relative_l2(attend("auto", 3, query, key, value), definition(query, key, value, 3)) <= FORWARD
     assert used == {chosen}
+
+
+@pytest.mark.parametrize(("images", "at_once"), [(1, 1), (3, 2), (4, 4), (9, 4)])
+def test_images_at_once_are_as_many_as_memory_allows(monkeypatch, images, at_once):
+    query, key, _ = inputs(b=4, h=3)
+    scores = 4 * query.shape[1] * query.shape[2] * key.shape[1] * key.shape[2]
+    monkeypatch.setattr(operator, "_BATCH_BYTES", images * scores)
+    assert operator.count_images(query, key, None) == at_once
+    assert operator.count_images(query, key, scores) == 1
+
+
+def test_images_at_once_are_those_of_one_by_one():
+    arrays = inputs(b=4, h=3)
+
+    def run(at_once):
+        def attend(*arrays):
+            return hybrid.attend(make_operands(*arrays, 3), 3, "highest", at_once=at_once)
+
+        y, vjp = jax.vjp(attend, *arrays)
+        return y, *vjp(cotangent(y))
+
+    expected, *others = jax.jit(lambda: [run(at_once) for at_once in (1, 2, 4)])()
+    for found in others:
+        assert max(map(relative_l2, found, expected)) <= 1e-6
 
 
 def test_accelerators_take_the_hybrid_form(monkeypatch):
