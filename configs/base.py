@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.model.n_blocks = 9  # blocks per group N
     config.dtype = "float32"  # of activations: float32 or bfloat16; parameters are float32
     config.precision = "default"  # of matrix products: default (TF32 or bf16 on GPU and TPU), high or highest
-    config.implementation = "auto"  # of groups and attention: plain, kernels (TPU) or auto: kernels, if proven right
+    config.implementation = "auto"  # of groups and attention: plain, kernels (TPU, GPU), auto: kernels, if proven right
     config.blocks = "auto"  # of a group: scan (compiles faster), unroll (faster on CPU) or auto: scan on accelerators
     config.remat = "auto"  # compute a block's activations anew for the gradient: on (no kernels), off, auto: on TPU
 
