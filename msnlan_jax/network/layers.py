@@ -18,8 +18,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from msnlan_jax.network.attention import inside
 from msnlan_jax.network.compute import Compute
-from msnlan_jax.network.kernels import Packed, can_pack
-from msnlan_jax.network.kernels.strips import convolve, count_strips
+from msnlan_jax.network.kernels import Packed, can_pack, strips
 
 # Not DIV2K's usual mean. The product is rounded to float32 as the released checkpoint's own biases are.
 RGB_MEAN = np.float32(255) * np.array([0.4025, 0.4482, 0.4264], np.float32)
@@ -147,9 +146,9 @@ class Conv(nnx.Conv):
             # Not by the convolution itself, whose gradient XLA for CPU would compute many times slower.
             around = (self.margin // 2, self.margin // 2)
             x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
-        if self.may_use_strips and extent.size is None and (strips := count_strips(x)) > 1:
+        if self.may_use_strips and extent.size is None and (n_strips := strips.count(x)) > 1:
             kernel, bias = (parameter.astype(self.dtype) for parameter in self.parameters())
-            return convolve(x.astype(self.dtype), kernel, strips, str(self.precision)) + bias
+            return strips.convolve(x.astype(self.dtype), kernel, n_strips, str(self.precision)) + bias
         return extent.mask(super().__call__(x))
 
     def parameters(self) -> tuple[Float[Array, "k k c_in c_out"], Float[Array, " c_out"]]:

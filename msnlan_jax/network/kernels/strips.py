@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from msnlan_jax.network.kernels.chip import SUBLANES
 
 
-def count_strips(x: Float[Array, "b h w c"]) -> int:
+def count(x: Float[Array, "b h w c"]) -> int:
     """Return how many strips, equally high, fill the sublanes best with a single picture.
 
     1, for none, with more pictures: strips of two or four take a tenth and a fifth more cycles than they do whole.
@@ -22,16 +22,16 @@ def count_strips(x: Float[Array, "b h w c"]) -> int:
 
 
 def convolve(
-    x: Float[Array, "b h w c_in"], kernel: Float[Array, "3 3 c_in c_out"], strips: int, precision: str
+    x: Float[Array, "b h w c_in"], kernel: Float[Array, "3 3 c_in c_out"], n_strips: int, precision: str
 ) -> Float[Array, "b h w c_out"]:
     """Return a 3×3 convolution with zero padding, computed as that of a batch of horizontal strips.
 
     A strip's border rows are its neighbours'.
     """
     b, h, w, _ = x.shape
-    rows = h // strips
+    rows = h // n_strips
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
-    shifted = (padded[:, row : row + h].reshape(b * strips, rows, w, -1) for row in range(3))
+    shifted = (padded[:, row : row + h].reshape(b * n_strips, rows, w, -1) for row in range(3))
     above, inner, below = shifted
     y: Array = jax.lax.conv_general_dilated(
         jnp.concatenate([above[:, :1], inner, below[:, -1:]], axis=1),

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from msnlan_jax.network.compute import EXACT, Compute
-from msnlan_jax.network.kernels.strips import count_strips
+from msnlan_jax.network.kernels import strips
 from msnlan_jax.network.layers import Conv
 from tests.helpers import normal
 
@@ -24,12 +24,12 @@ def test_a_convolution_in_strips_is_the_plain_one_with_every_gradient(shape, mar
         y, vjp = jax.vjp(lambda values, x: nnx.merge(graph, values)(x), values, x)
         return [y, *jax.tree.leaves(vjp(jnp.asarray(normal(1, *y.shape))))]
 
-    strips, plain = run(Compute(precision="default", implementation="kernels")), run(EXACT)
-    assert len(strips) == len(plain) == 4
-    for one, other in zip(strips, plain, strict=True):
+    in_strips, plain = run(Compute(precision="default", implementation="kernels")), run(EXACT)
+    assert len(in_strips) == len(plain) == 4
+    for one, other in zip(in_strips, plain, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", CASES, ids=str)
 def test_strips_are_equally_high_and_no_more_than_fill_the_sublanes(shape):
-    assert count_strips(jnp.zeros((*shape, 1))) == CASES[shape]
+    assert strips.count(jnp.zeros((*shape, 1))) == CASES[shape]
