@@ -62,22 +62,30 @@ def deal(calls: Iterable[Call], n_devices: int, ahead: int, room: float = math.i
     error: Exception | None = None
     arriving = iter(calls)
     number = 0
+
+    def fetch() -> np.ndarray:
+        try:
+            return under_way.popleft()[1]()
+        except BaseException:
+            under_way.clear()  # whose outputs would be taken for the one that is lost
+            raise
+
     while error is None:
         done = []
         try:
             if (call := next(arriving, None)) is None:
                 break
             while under_way and (len(under_way) >= max(1, ahead) or taken(call, *(c for c, _ in under_way)) > room):
-                done.append(under_way.popleft()[1]())
+                done.append(fetch())
             under_way.append((call, call.start(number % n_devices)))
             number += 1
         except Exception as raised:  # whatever it is, what was made before it is not lost
             error = raised
         yield from done
         while len(under_way) > ahead:
-            yield under_way.popleft()[1]()
+            yield fetch()
     while under_way:
-        yield under_way.popleft()[1]()
+        yield fetch()
     if error is not None:
         raise error
 

@@ -5,6 +5,7 @@ Collective operations would wait for the programs under way. A process that fail
 
 import collections
 import contextlib
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -19,18 +20,28 @@ _FAILED, _FINISHED = "msnlan_jax/failed", "msnlan_jax/finished"  # the first a f
 _LOOK_MILLISECONDS = 500
 # So many items of a process may wait for the first one, which holds them in its memory.
 _UNTAKEN = 2
+# A message is cut into parts of so many bytes: the service's own need not take more than 4 MiB.
+_PART_BYTES = 2 * 2**20
+_asked: collections.Counter[str] = collections.Counter()
 
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """End all processes of the job when one of them fails in this block; all have to use it, and only once.
+    """End all processes of the job when one of them fails or is terminated in this block; all have to use it, and only
+    once, in their main threads.
 
     Raises:
         InputError: when another process has failed, as soon as this one waits for it, at the latest at the end.
+        SystemExit: on SIGTERM.
     """
     if jax.process_count() == 1:
         yield
         return
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)  # of which JAX would else only take note
     try:
         yield
         if jax.process_index() == 0:
@@ -44,15 +55,17 @@ def ending_together() -> Iterator[None]:
 
 
 def least(name: str, value: float) -> float:
-    """Return the least value that a process of the job has; each has to ask, once by each name.
+    """Return the least value that a process of the job has; each has to ask, equally often by each name.
 
     Raises:
         InputError: when another process fails, within `ending_together`.
     """
     if jax.process_count() == 1:
         return value
-    _client().key_value_set(f"msnlan_jax/{name}/{jax.process_index()}", repr(value))
-    return min(float(_wait(f"msnlan_jax/{name}/{process}")) for process in range(jax.process_count()))
+    folder = f"msnlan_jax/{name}/{_asked[name]}"
+    _asked[name] += 1
+    _client().key_value_set(f"{folder}/{jax.process_index()}", repr(value))
+    return min(float(_wait(f"{folder}/{process}")) for process in range(jax.process_count()))
 
 
 def bring_together(
@@ -87,8 +100,10 @@ def _receive(own: Iterator[T], owners: Iterable[int], decode: Callable[[bytes], 
             yield next(own)
             continue
         key = _key(owner, received[owner])
-        message = _wait(f"{key}/made")
-        _client().key_value_delete(f"{key}/made")
+        keys = [f"{key}/{part}" for part in range(int(_wait(f"{key}/made")))]
+        message = b"".join(map(_wait, keys))
+        for taken in (f"{key}/made", *keys):
+            _client().key_value_delete(taken)
         _client().key_value_set(f"{key}/taken", "")
         received[owner] += 1
         yield decode(message)
@@ -107,7 +122,10 @@ def _send(messages: Iterable[bytes]) -> None:
 
     for message in messages:
         wait_until_taken(sent + 1 - _UNTAKEN)
-        _client().key_value_set_bytes(f"{_key(jax.process_index(), sent)}/made", message)
+        key, starts = _key(jax.process_index(), sent), range(0, len(message), _PART_BYTES)
+        for part, start in enumerate(starts):
+            _client().key_value_set_bytes(f"{key}/{part}", message[start : start + _PART_BYTES])
+        _client().key_value_set(f"{key}/made", str(len(starts)))
         sent += 1
     wait_until_taken(sent)
 
@@ -124,7 +142,7 @@ def _wait(key: str) -> bytes:
             return value
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
-                raise InputError(f"the job's first process cannot be reached: {error}") from None
+                raise InputError(f"a process of the job is gone: {error}") from None
         if _client().key_value_dir_get(_FAILED):
             raise InputError("another process of the job has found an error, and tells it")
 

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import numpy as np
 import pytest
 
 from msnlan_jax.inference import Options, Programs, plan_picture, planning
@@ -26,7 +27,7 @@ class Devices:
 
             def fetch():
                 self.under_way -= 1
-                return number
+                return np.asarray(number)
 
             return fetch
 
@@ -77,6 +78,20 @@ def test_an_error_loses_nothing_that_was_made_before(ahead, where):
     with pytest.raises(ValueError, match="broken"):
         for output in deal(calls(), 4, ahead):
             came += [output]  # an `extend` would lose them
+    assert came == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ahead", [0, 2, 4, 9])
+def test_no_output_stands_in_for_one_that_is_lost(ahead):
+    devices, came = Devices(), []
+
+    def fail():
+        raise ValueError("broken")
+
+    calls = [*map(devices.call, range(3)), Call(lambda device: fail), *map(devices.call, range(4, 9))]
+    with pytest.raises(ValueError, match="broken"):
+        for output in deal(calls, 4, ahead):
+            came += [output]
     assert came == [0, 1, 2]
 
 

@@ -28,6 +28,7 @@ from msnlan_jax.runtime import StopSignal
 from tests.samples import tiny_config, tiny_parameters
 if count > 1:
     distributed.initialize(address, count, index)
+relay._PART_BYTES = 1000  # so that a picture is several
 used = collections.defaultdict(set)
 call = programs.Programs._call_compiled
 
