@@ -51,9 +51,9 @@ def main() -> None:
                 row |= growth(compiled[key], topology)
             rows.append(row)
             print(measure.table(COLUMNS, rows[-1:]).splitlines()[-1], flush=True)
-            written = write(flags, rows)  # each time, since the next may take long
+            write(flags, rows)  # since the next may take long
     print(measure.table(COLUMNS, with_efficiency(rows)))
-    print(written)
+    print(write(flags, rows))
 
 
 def write(flags: Any, rows: list[dict[str, Any]]) -> Path:

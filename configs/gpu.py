@@ -6,7 +6,7 @@ from configs import x4
 
 
 def get_config() -> ConfigDict:
-    """Return the configuration; by the compiler its step takes 28 GiB, one of twice the batch with the data too much.
+    """Return the configuration; by the compiler its step takes 28 GiB, and twice the batch leaves the data no room.
 
     JAX takes three quarters of a GPU's memory unless told otherwise; DIV2K with its LR pictures is 8 GiB of that.
     """

@@ -56,15 +56,6 @@ def _shared_compilations(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-@pytest.fixture(scope="module")
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep compiled programs in a temporary folder, so that what is compiled twice costs once."""
-    folder, before = tmp_path_factory.mktemp("xla"), jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    yield folder
-    jax.config.update("jax_compilation_cache_dir", before)
-
-
 @pytest.fixture
 def quick_compilation() -> Iterator[None]:
     """Compile without optimising, for programs that take longer to compile than to run, as interpreted kernels do."""
@@ -101,7 +92,7 @@ def load_main(script):
 
 
 @pytest.fixture
-def invoke(tmp_path, monkeypatch, capsys, compilation_cache):
+def invoke(tmp_path, monkeypatch, capsys):
     """Run a command in an empty folder."""
     # Not at the top: the package is to be imported after the type checks are switched on.
     from msnlan_jax.runtime import command

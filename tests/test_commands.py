@@ -306,7 +306,7 @@ def test_convert_and_back(invoke, tmp_path, scale):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_other_endings(error, capsys, monkeypatch, compilation_cache):
+def test_other_endings(error, capsys, monkeypatch):
     """Ctrl-C ends without a traceback, a bug keeps its own."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 

@@ -108,7 +108,7 @@ def arguments(parameters):
 
 
 @pytest.mark.slow
-def test_the_python_page_runs(tmp_path, monkeypatch, capsys, compilation_cache, unchecked):
+def test_the_python_page_runs(tmp_path, monkeypatch, capsys, unchecked):
     """Its blocks in order; `expression  # → value` is compared."""
     monkeypatch.chdir(tmp_path)
     weights.write_safetensors(tmp_path / "msnlan_x4.safetensors", tiny_config(4), tiny_parameters(4))

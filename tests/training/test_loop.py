@@ -66,7 +66,7 @@ def lines(workdir, name="metrics"):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, compilation_cache):
+def finished(tmp_path_factory):
     """An uninterrupted run: workdir and the parameters at its two validations."""
     workdir = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -195,7 +195,7 @@ def test_a_finished_run_does_nothing_more(finished, monkeypatch):
 
 
 @pytest.mark.slow
-def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch, compilation_cache):
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch):
     loader = FakeLoader(experiment(**CONFIG), spoil=(2, 5, 6))
     run(tmp_path, monkeypatch, psnrs=[31.0, 30.0], loader=loader)
     found = [line for line in lines(tmp_path) if "loss" in line]
@@ -204,7 +204,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_too_many_in_a_row_end_the_run_with_the_last_good_parameters(tmp_path, monkeypatch, compilation_cache):
+def test_too_many_in_a_row_end_the_run_with_the_last_good_parameters(tmp_path, monkeypatch):
     loader = FakeLoader(experiment(**CONFIG), spoil=range(3, 10))
     with pytest.raises(InputError, match=r"^training: .* last 4 steps .*; stopped after step 7, .* of step 3 kept"):
         run(tmp_path, monkeypatch, psnrs=[31.0], loader=loader, max_skipped_in_a_row=4)
@@ -213,7 +213,7 @@ def test_too_many_in_a_row_end_the_run_with_the_last_good_parameters(tmp_path, m
 
 
 @pytest.mark.slow
-def test_a_start_from_weights(tmp_path, monkeypatch, compilation_cache):
+def test_a_start_from_weights(tmp_path, monkeypatch):
     source = tmp_path / "x3.safetensors"
     values = tiny_parameters(3)
     weights.write_safetensors(source, tiny_config(3), values)

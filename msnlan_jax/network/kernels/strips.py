@@ -1,7 +1,6 @@
 """Convolutions of one picture, as XLA for TPUs likes them: of a batch of strips.
 
-Of a batch of one it leaves seven of eight sublanes empty, and takes more than a quarter of an hour to compile the
-network's.
+Of a batch of one it leaves seven of eight sublanes empty, and takes minutes to compile.
 """
 
 import math
@@ -16,7 +15,7 @@ from msnlan_jax.network.kernels.chip import SUBLANES
 def count(x: Float[Array, "b h w c"]) -> int:
     """Return how many strips, equally high, fill the sublanes best with a single picture.
 
-    1, for none, with more pictures: strips of two or four take a tenth and a fifth more cycles than they do whole.
+    1, for none, with more pictures: whole, these take fewer cycles than their strips.
     """
     return math.gcd(x.shape[1], SUBLANES) if x.shape[0] == 1 else 1
 
