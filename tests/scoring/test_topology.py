@@ -1,17 +1,13 @@
 """The same scores on one device, on eight, and by two processes; and which devices the pictures are made on."""
 
 import json
-import os
-import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.jobs import start_job
 from tests.samples import save_noise
 
-ROOT = Path(__file__).parents[2]
 SCORE = """
 import collections, json, sys
 from etils import epath
@@ -68,26 +64,8 @@ SIZES = [(20, 24), (26, 28), (24, 20), (32, 30), (60, 52), (30, 22), (24, 24), (
 def score(folder, *, processes=1, devices=1):
     """Score pictures by `processes` × `devices`, in processes of their own; return what each of them prints."""
     save_noise(folder, {f"{number}.png": (*size, 3) for number, size in enumerate(SIZES)})
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "xla"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    jobs = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCORE, *map(str, (folder, index, processes, address))],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(processes)
-    ]
+    cache = folder.parent / "xla"
+    jobs = start_job(SCORE, folder, cache=cache, processes=processes, devices=devices, stderr=subprocess.PIPE)
     outputs = [job.communicate(timeout=600) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * processes, "\n".join(err for _, err in outputs)
     return [json.loads(out.splitlines()[-1]) for out, _ in outputs]

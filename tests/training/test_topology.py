@@ -3,16 +3,15 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.jobs import ROOT, start_job
+
 TRAIN = """
 import json, sys
 workdir, steps, index, count, address = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
@@ -30,25 +29,8 @@ training.train(config, workdir, FakeLoader(config, (index, count)), {})
 
 def start(workdir, steps, *, processes=1, devices=1):
     """Start a training of `processes` × `devices`, in processes of their own."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "xla"),
-    }
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", TRAIN, *map(str, (workdir, steps, index, processes, address))],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(processes)
-    ]
+    cache = workdir.parent / "xla"
+    return start_job(TRAIN, workdir, steps, cache=cache, processes=processes, devices=devices)
 
 
 def finish(jobs):
