@@ -22,7 +22,7 @@ from msnlan_jax.runtime import GB, count_cores, limit_bytes
 _PROGRAM_BYTES = {"cpu": (0.45 * GB, 0.005 * GB)}
 # Bytes that every pixel of the output takes at most, from the peak memory of runs at 1500×1000 to 6000×4000 LR pixels,
 # ×4 and ×2:
-_UINT8_BYTES = 4  # held as uint8, with alpha
+_HELD_BYTES = 4  # held as uint8, with alpha; as uint16 twice that, as being written
 _WRITTEN_BYTES = 12  # being written, Pillow's copy and the file included: 10 as PNG, TIFF or BMP of noise, 8 as JPEG
 _WEBP_BYTES = 36  # the same as WebP: 35
 _FLOAT_BYTES = 12  # held as float32
@@ -99,6 +99,7 @@ def plan_picture(
     *,
     programs: Programs | None = None,
     float_result: bool = False,
+    sample_bytes: int = 1,
 ) -> Plan:
     """Choose how to run a picture within the memory and, for "auto", within about a minute where it can be.
 
@@ -110,13 +111,15 @@ def plan_picture(
         options: how it is to be run.
         programs: those that it will be run by, so that larger arrays which it would share are counted.
         float_result: whether all of the result is held in float32, as by `predict`.
+        sample_bytes: 1 for a picture of 8 bits a channel, 2 for one of 16.
 
     Raises:
         InputError: when not even tiles would fit.
     """
     (h, w), limit = shape[:2], limit_bytes(options.memory_limit)
     programs = programs or Programs()
-    draft = functools.partial(_draft, model, h, w, options, limit, programs, float_result or options.self_ensemble)
+    output = Output(h, w, scale_of(model), 0, float_result or options.self_ensemble, sample_bytes)
+    draft = functools.partial(_draft, model, h, w, options, limit, programs, output)
     if isinstance(model, MSNLAN) and options.mode in ("auto", "whole"):
         plan, needed = _whole_or_tiles(draft, h, w, options, limit)
     else:
@@ -157,7 +160,7 @@ def _draft(
     options: Options,
     limit: float,
     programs: Programs,
-    float_result: bool,
+    output: "Output",
     mode: str,
 ) -> tuple[Plan, float]:
     """Return how a picture is run by one mode, and the bytes needed; these are above the limit if it does not fit."""
@@ -176,7 +179,7 @@ def _draft(
     elif not isinstance(model, MSNLAN):
         blended = h * w  # the float32 result, which for a whole picture is among the network's own maps
     parts *= 8 if options.self_ensemble else 1
-    output = Output(h, w, scale, blended, float_result)
+    output = dataclasses.replace(output, blended=blended)
     if not isinstance(model, MSNLAN):
         return Plan(options, parts, held_bytes=output.bytes()), _program_bytes(0) + output.bytes()
     arrays = [programs.largest_array(*size, ready) for size in (tile, tile[::-1])[: len(turns)]]
@@ -205,6 +208,7 @@ class Output:
         scale: of the network.
         blended: LR pixels whose output is held in float32 at a time, besides the batch that is run.
         float_result: whether all of it is, too.
+        sample_bytes: 1 for 8 bits a channel, 2 for 16.
     """
 
     h: int
@@ -212,12 +216,14 @@ class Output:
     scale: int
     blended: int
     float_result: bool = False
+    sample_bytes: int = 1
 
     def bytes(self, running: float = 0) -> float:
         """Return the bytes it takes at most: with `running` bytes for the network while it runs, or when written."""
         pixels, blended = self.h * self.w * self.scale**2, self.blended * self.scale**2
         held = _FLOAT_BYTES * pixels if self.float_result else 0
-        return max(running + _UINT8_BYTES * pixels + held + _BLENDED_BYTES * blended, _WRITTEN_BYTES * pixels)
+        held += self.sample_bytes * _HELD_BYTES * pixels
+        return max(running + held + _BLENDED_BYTES * blended, self.sample_bytes * _WRITTEN_BYTES * pixels)
 
 
 def estimate_bytes(
@@ -273,7 +279,9 @@ def estimate_seconds(config: MSNLANConfig, h: int, w: int, score_bytes: int | No
     return (multiply_adds(config, h, w).convolutions + attention) / rate
 
 
-def check_resizing(before: int, after: int, limit: float, h: int, w: int, suffix: str = "") -> None:
+def check_resizing(
+    before: int, after: int, limit: float, h: int, w: int, suffix: str = "", sample_bytes: int = 1
+) -> None:
     """Refuse to resize and write a picture, h×w at the end, that does not fit into `limit` bytes.
 
     Args:
@@ -283,13 +291,14 @@ def check_resizing(before: int, after: int, limit: float, h: int, w: int, suffix
         h: for the message.
         w: likewise.
         suffix: of the file to write.
+        sample_bytes: 1 for 8 bits a channel, 2 for 16.
 
     Raises:
         InputError: saying what would be needed.
     """
-    resized = _UINT8_BYTES * (before + max(before, after) + after)  # between the passes it is at most the larger
+    resized = _HELD_BYTES * (before + max(before, after) + after)  # between the passes it is at most the larger
     written = _WEBP_BYTES if suffix.lower() == ".webp" else _WRITTEN_BYTES
-    if (needed := _program_bytes(0) + max(resized, written * after)) > limit:
+    if (needed := _program_bytes(0) + sample_bytes * max(resized, written * after)) > limit:
         raise InputError(
             f"memory: a result of {w}×{h} pixels needs about {_gb(needed)} GB to be made and written, found "
             f"{_gb(limit)} GB; expected a smaller picture or scale, or a larger memory_limit"

@@ -18,7 +18,7 @@ from msnlan_jax.inference.planning import Plan, scale_of, shared_bytes
 from msnlan_jax.inference.programs import ArraySize, Batch, Forward, Programs
 from msnlan_jax.inference.tiling import CHOP_ARRAYS, Image, Part, Pixels, Tiling
 from msnlan_jax.network import MSNLAN, parameters
-from msnlan_jax.pictures import Picture, imresize, to_rgb
+from msnlan_jax.pictures import DEEP_LEVEL, AnyPicture, imresize, to_rgb
 
 # Pixels clipped and rounded at a time, because each step makes a copy in float32.
 _ROUNDED_PIXELS = 2**18
@@ -38,7 +38,7 @@ class Request:
         tag: whatever the caller wants to find it by.
     """
 
-    image: Picture | Image
+    image: AnyPicture | Image
     plan: Plan
     tag: Any = None
 
@@ -67,8 +67,8 @@ class Running:
         self._turns = _turns(plan)
         self._tilings = {transposed: _tiling(plan, h, w, scale, transposed) for transposed, *_ in self._turns}
         self._seconds = self._elsewhere = 0.0
-        self._result: Picture | Image | None = None
-        self._parts: Iterator[Picture | Image] = iter(())
+        self._result: AnyPicture | Image | None = None
+        self._parts: Iterator[AnyPicture | Image] = iter(())
 
     @property
     def seconds(self) -> float:
@@ -76,12 +76,12 @@ class Running:
         is theirs."""
         return self._seconds
 
-    def parts(self) -> Iterator[Picture | Image]:
+    def parts(self) -> Iterator[AnyPicture | Image]:
         """Yield the result after each of the plan's parts, finished with the last: one array all the time, in which
         pixels that are not finished are undefined."""
         return self._parts
 
-    def finish(self) -> Picture | Image:
+    def finish(self) -> AnyPicture | Image:
         """Run what is left, and return the result."""
         collections.deque(self._parts, maxlen=0)
         assert self._result is not None
@@ -90,7 +90,9 @@ class Running:
     def calls(self) -> Iterator[Call]:
         """Yield the calls that the picture takes."""
         image, plan = self.request.image, self.request.plan
-        lr = to_rgb(image) if image.dtype == np.uint8 else image
+        lr = image if image.dtype == np.float32 else to_rgb(image)
+        if image.dtype == np.uint16:
+            lr = (lr / np.float32(DEEP_LEVEL)).astype(np.float32)
         for turn in self._turns:
             for batch in self._tilings[turn[0]].batches(np.ascontiguousarray(_turned(lr, *turn))):
                 start = functools.partial(self._start, batch)
@@ -114,11 +116,11 @@ class Running:
 
         return fetch_timed
 
-    def _put_together(self, outputs: Iterator[Batch]) -> Iterator[Picture | Image]:
+    def _put_together(self, outputs: Iterator[Batch]) -> Iterator[AnyPicture | Image]:
         image, scale = self.request.image, self._scale
         h, w = image.shape[:2]
-        if image.dtype == np.uint8:
-            result = np.empty((h * scale, w * scale, *image.shape[2:]), np.uint8)
+        if is_rounded := image.dtype in (np.uint8, np.uint16):
+            result = np.empty((h * scale, w * scale, *image.shape[2:]), image.dtype)
             channels = result.reshape(h * scale, w * scale, -1)
             if channels.shape[2] in (2, 4):
                 channels[:, :, -1] = imresize(image[:, :, -1], scale)
@@ -127,7 +129,7 @@ class Running:
             result = colours = np.empty((h * scale, w * scale, 3), np.float32)
         for part in self._joined(outputs):
             target = colours[part.rows, part.columns]
-            if result.dtype == np.uint8:
+            if is_rounded:
                 _round_into(target, part.pixels)
             else:
                 target[:] = part.pixels
@@ -154,7 +156,7 @@ class Running:
         total /= np.float32(8)
         yield Part(slice(0, h * scale), slice(0, w * scale), total)
 
-    def _timed(self, results: Iterator[Picture | Image]) -> Iterator[Picture | Image]:
+    def _timed(self, results: Iterator[AnyPicture | Image]) -> Iterator[AnyPicture | Image]:
         """Count the time that putting together takes, and not what passes where the outputs come from."""
         while True:
             began, self._elsewhere = time.perf_counter(), 0.0
@@ -269,10 +271,11 @@ def _turned(image: Pixels, transpose: bool, flip_rows: bool, flip_columns: bool)
     return turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 
 
-def _round_into(target: Picture, sr: Image) -> None:
-    """Clip and round a part of the output, 0..255, to three channels or to one of gray."""
+def _round_into(target: AnyPicture, sr: Image) -> None:
+    """Clip and round a part of the output, 0..255, to three channels or to one of gray, in the target's units."""
+    level = DEEP_LEVEL if target.dtype == np.uint16 else 1
     rows = max(1, _ROUNDED_PIXELS // max(1, sr.shape[1]))
     for first in range(0, len(sr), rows):
         strip = sr[first : first + rows]
         colours = strip if target.shape[2] == 3 else (strip @ _GRAY)[:, :, None]
-        target[first : first + rows] = np.round(np.clip(colours, 0, 255))
+        target[first : first + rows] = np.round(np.clip(colours, 0, 255) * level)

@@ -18,14 +18,14 @@ from msnlan_jax.inference.planning import Plan, plan_picture
 from msnlan_jax.inference.programs import Programs
 from msnlan_jax.inference.running import Request, upscale_each
 from msnlan_jax.inference.tiling import Image
-from msnlan_jax.pictures import Picture
+from msnlan_jax.pictures import AnyPicture
 
 _LOG = logging.getLogger(__name__)
 
 
 def upscale(
     model: nnx.Module,
-    image: Picture,
+    image: AnyPicture,
     *,
     inference: str = "whole",
     self_ensemble: bool = False,
@@ -34,12 +34,13 @@ def upscale(
     memory_limit: float | None = None,
     options: Options | None = None,
     programs: Programs | None = None,
-) -> Picture:
+) -> AnyPicture:
     """Enlarge a picture of any size from 1×1 up.
 
     Args:
         model: from `load_model`, or any module with `scale` that maps `[B,H,W,3]` to `[B,sH,sW,3]`, 0..255.
-        image: uint8 0..255: `[H,W]` or `[H,W,1]` gray, `[H,W,2]` gray + alpha, `[H,W,3]` RGB, `[H,W,4]` RGB + alpha.
+        image: uint8 0..255 or uint16 0..65535: `[H,W]` or `[H,W,1]` gray, `[H,W,2]` gray + alpha, `[H,W,3]` RGB,
+            `[H,W,4]` RGB + alpha.
         inference: "whole", or tiled: "chop" (the released geometry) or "tile" (regular, blended). Attention sees only
             its tile, so tiling changes the numbers. "auto" is whole where that takes no longer than about a minute,
             else in tiles.
@@ -52,7 +53,7 @@ def upscale(
         programs: those to share with other pictures; by default only pictures of nearly equal sizes share one.
 
     Returns:
-        uint8 0..255, s times as high and wide, the same kind of channels. Alpha is enlarged bicubically. What is not as
+        As `image`, s times as high and wide. Alpha is enlarged bicubically. What is not as
         asked for is logged as a warning, once.
 
     Raises:
@@ -64,20 +65,22 @@ def upscale(
     if options is not None and single != Options():
         raise InputError("options: found other keywords besides, expected either")
     image = _checked(image)
-    plan = plan_picture(model, image.shape, options or single, programs=programs)
+    plan = plan_picture(model, image.shape, options or single, programs=programs, sample_bytes=image.itemsize)
     log_notes(plan)
     return upscale_as_planned(model, image, plan, programs=programs)
 
 
-def upscale_as_planned(model: nnx.Module, image: Picture, plan: Plan, *, programs: Programs | None = None) -> Picture:
+def upscale_as_planned(
+    model: nnx.Module, image: AnyPicture, plan: Plan, *, programs: Programs | None = None
+) -> AnyPicture:
     """Enlarge a picture as planned, all at once; arguments and errors as `upscale_in_parts`."""
     (result,) = collections.deque(upscale_in_parts(model, image, plan, programs=programs), maxlen=1)
     return result
 
 
 def upscale_in_parts(
-    model: nnx.Module, image: Picture, plan: Plan, *, programs: Programs | None = None
-) -> Iterator[Picture]:
+    model: nnx.Module, image: AnyPicture, plan: Plan, *, programs: Programs | None = None
+) -> Iterator[AnyPicture]:
     """Enlarge a picture as planned, and yield after each of the plan's parts the picture, finished with the last.
 
     It is one array all the time, in which pixels that are not finished are undefined.
@@ -117,10 +120,11 @@ def predict(model: nnx.Module, lr: Image, options: Options | None = None, *, pro
     return picture.finish()
 
 
-def _checked(image: Picture) -> Picture:
+def _checked(image: AnyPicture) -> AnyPicture:
     image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 2, 3, 4)):
-        raise InputError(f"image: found {image.dtype} {image.shape}, expected uint8 [H,W] or [H,W,1..4]")
+    is_picture = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 2, 3, 4))
+    if image.dtype not in (np.uint8, np.uint16) or not is_picture:
+        raise InputError(f"image: found {image.dtype} {image.shape}, expected uint8 or uint16 [H,W] or [H,W,1..4]")
     if 0 in image.shape:
         raise InputError(f"image: found {image.shape}, expected at least one pixel")
     return image

@@ -1,10 +1,14 @@
-"""Pictures as arrays of uint8: reading, writing and resizing them exactly, and pairs of HR and LR."""
+"""Pictures as arrays of uint8 or uint16: reading, writing and resizing them exactly, and pairs of HR and LR."""
 
 from msnlan_jax.pictures.bicubic import (
     Bicubic,
 )
 from msnlan_jax.pictures.images import (
+    DEEP_LEVEL,
+    DEEP_SUFFIXES,
     IMAGE_SUFFIXES,
+    WRITTEN_SUFFIXES,
+    AnyPicture,
     Photo,
     Picture,
     RGBPicture,
@@ -13,6 +17,7 @@ from msnlan_jax.pictures.images import (
     read_image,
     read_photo,
     read_rgb,
+    to_8_bits,
     to_rgb,
     write_image,
 )
@@ -26,7 +31,11 @@ from msnlan_jax.pictures.resize import (
 )
 
 __all__ = [
+    "DEEP_LEVEL",
+    "DEEP_SUFFIXES",
     "IMAGE_SUFFIXES",
+    "WRITTEN_SUFFIXES",
+    "AnyPicture",
     "Bicubic",
     "Pair",
     "Photo",
@@ -40,6 +49,7 @@ __all__ = [
     "read_pair",
     "read_photo",
     "read_rgb",
+    "to_8_bits",
     "to_rgb",
     "write_image",
 ]

@@ -1,4 +1,4 @@
-"""MATLAB's `imresize`, bicubic and antialiased, bit for bit on uint8 pictures."""
+"""MATLAB's `imresize`, bicubic and antialiased, bit for bit on pictures of whole numbers."""
 
 import functools
 import math
@@ -10,6 +10,8 @@ from msnlan_jax.errors import InputError
 
 # Values resized at a time: in float64 with their weights a few caches' worth, where a whole picture's would be GBs.
 _STRIP = 2**20
+# What is rounded.
+_WHOLE = (np.uint8, np.uint16)
 
 
 def imresize(
@@ -18,23 +20,27 @@ def imresize(
     """Resize as MATLAB's `imresize(image, scale)` does by default.
 
     Keys' cubic (a = −0.5), widened for antialiasing when shrinking, mirrored edges, the axis with the smaller scale
-    first (rows on a tie). uint8 pictures are rounded to uint8 between the two passes and at the end, as MATLAB does.
+    first (rows on a tie). uint8 and uint16 pictures are rounded and clipped between the two passes and at the end, as
+    MATLAB does.
 
     Args:
-        image: `[H,W]` or `[H,W,C]`, uint8 0..255 or float in any unit.
+        image: `[H,W]` or `[H,W,C]`, uint8 0..255, uint16 0..65535 or float in any unit; a NumPy or JAX array.
         scale: factor for both axes; the output has ⌈size · scale⌉ pixels.
         output_shape: height and width instead of `scale`.
 
     Returns:
-        The resized picture, uint8 for uint8 input, else float64, neither clipped nor rounded.
+        The resized picture, a NumPy array: uint8 or uint16 as the input, else float64, neither clipped nor rounded.
 
     Raises:
-        InputError: unless exactly one of `scale` and `output_shape` is given, and positive.
+        InputError: unless exactly one of `scale` and `output_shape` is given, and positive, and there are pixels.
 
     Source: SPEC.md §6; checked against true MATLAB output.
     """
     if (scale is None) == (output_shape is None):
         raise InputError("imresize: expected either scale or output_shape")
+    image = np.asarray(image)
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise InputError(f"imresize: found a picture of shape {image.shape}, expected [H,W] or [H,W,C]")
     if scale is not None:
         if not (scale > 0 and math.isfinite(scale)):
             raise InputError(f"imresize: found scale {scale}, expected a positive number")
@@ -46,7 +52,7 @@ def imresize(
             raise InputError(f"imresize: found output_shape {output_shape}, expected positive sizes")
         sizes = output_shape
         scales = (sizes[0] / image.shape[0], sizes[1] / image.shape[1])
-    result = image if image.dtype == np.uint8 else image.astype(np.float64)
+    result = image if image.dtype in _WHOLE else image.astype(np.float64)
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):
         result = _resize_axis(result, axis, *contributions(image.shape[axis], sizes[axis], scales[axis]))
     return result
@@ -82,9 +88,10 @@ def keys_cubic(x: np.ndarray) -> np.ndarray:
 
 
 def _resize_axis(image: np.ndarray, axis: int, weights: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Resize one axis, uint8 to uint8 or float64 to float64, in strips of output rows, so that of a large uint8 picture
-    only a strip is held in float64."""
+    """Resize one axis, in the type there is, in strips of output rows, so that of a large picture of whole numbers only
+    a strip is held in float64."""
     result = np.empty((*image.shape[:axis], len(weights), *image.shape[axis + 1 :]), image.dtype)
+    most = np.iinfo(image.dtype).max if image.dtype in _WHOLE else None
     rows = max(1, _STRIP // max(1, math.prod(result.shape[1:])))
     for first in range(0, len(result), rows):
         strip = slice(first, first + rows)
@@ -92,5 +99,5 @@ def _resize_axis(image: np.ndarray, axis: int, weights: np.ndarray, indices: np.
         shape = (-1, *[1] * (image.ndim - axis - 1))
         taps = (w[:, tap].reshape(shape) * np.take(source, i[:, tap], axis) for tap in range(w.shape[1]))
         total = functools.reduce(np.add, taps)
-        result[strip] = np.clip(np.floor(total + 0.5), 0, 255) if image.dtype == np.uint8 else total
+        result[strip] = total if most is None else np.clip(np.floor(total + 0.5), 0, most)
     return result

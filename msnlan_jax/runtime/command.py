@@ -1,37 +1,53 @@
 """What all commands share: one-line errors with exit code 2, and a compilation cache."""
 
 import argparse
+import collections
 import contextlib
 import ctypes
+import io
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
+from tqdm import tqdm
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.runtime import files
+from msnlan_jax.runtime import files, machine
 
 # glibc's options by number (malloc.h).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+# What tells on standard error of what is handled here: Orbax how it works and what it raises besides; readers of
+# pictures what is odd in a file.
+_TALKATIVE = ("absl", "asyncio", "imagecodecs", "tifffile", "PIL")
+# How XLA calls an array that does not fit.
+_NO_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a command; a user's mistake ends in one line on standard error and exit code 2."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells how it works, and what it raises besides
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    prepare_streams()
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report_unraisable
     quiet_tensorflow()  # which etils imports for gs:// paths
     keep_memory()
     try:
         use_compilation_cache()
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (InputError, OSError) as error:
         fail(str(error))
     except Exception as error:
+        if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+            free = f"{machine.free_bytes() / machine.GB:.1f} GB"
+            fail(f"memory: found too little ({free} are free now): {str(error) or 'an array could not be made'}")
         if (reason := files.remote_failure(error)) is None:
             raise
         remote = [argument for argument in sys.argv[1:] if files.is_remote(argument)]
@@ -39,6 +55,38 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def prepare_streams() -> None:
+    """Let standard output and standard error take any text: characters that their encoding lacks are escaped, and what
+    goes to a stream that is closed is dropped."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # or the next file that is opened would be the standard output
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """Return text, names of files in it, as a terminal may get it: control characters and bytes that are no text are
+    escaped, or the name of a file could clear the screen."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def say(text: str) -> None:
+    """Print a line, above the bars that there may be."""
+    tqdm.write(printable(text))
+
+
+def path(text: str) -> str:
+    """Read a flag that is a file or a folder, for `add_argument(type=...)`."""
+    if not text:
+        raise argparse.ArgumentTypeError("found nothing, expected a path")
+    return files.expand_home(text)
 
 
 def quiet_tensorflow() -> None:
@@ -59,7 +107,28 @@ def keep_memory() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
+    """An argument parser whose errors are one line, and that refuses a flag given twice, of which one would be lost."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what is known of a command line."""
+        found = super().parse_known_args(args, namespace)
+        given = collections.Counter(self._flags_in(sys.argv[1:] if args is None else args))
+        for name, count in given.items():
+            if count > 1:
+                self.error(f"{name}: found it {count} times, expected it once")
+        return found
+
+    def _flags_in(self, arguments: Sequence[str]) -> list[str]:
+        """Return the flags in a command line that take effect once, each by its full name."""
+        once = {
+            name: action.option_strings[-1]
+            for action in self._actions
+            if not isinstance(action, argparse._AppendAction)
+            for name in action.option_strings
+        }
+        names = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+        meant = [[name] if name in once else [full for full in once if full.startswith(name)] for name in names]
+        return [once[matches[0]] for matches in meant if len(matches) == 1]
 
     def error(self, message: str) -> NoReturn:
         """End the program with what is wrong."""
@@ -68,7 +137,7 @@ class Parser(argparse.ArgumentParser):
 
 def fail(message: str) -> NoReturn:
     """End the program with one line and exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -81,5 +150,8 @@ def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 def use_compilation_cache() -> None:
     """Keep compiled programs in a per-user folder, unless JAX_COMPILATION_CACHE_DIR says another."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+        try:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        except RuntimeError:  # no home, as in some containers
+            return
         jax.config.update("jax_compilation_cache_dir", str(base / "msnlan_jax" / "xla"))

@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from msnlan_jax.errors import InputError
+from msnlan_jax.runtime import files
 
 _PREFIX = "--config."
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -24,7 +25,7 @@ _READERS: dict[type, tuple[Callable[[str], Any], str]] = {
     bool: (lambda text: _TRUTH[text.lower()], "True or False"),
     int: (int, "a whole number"),
     float: (float, "a number"),
-    str: (str, "text"),
+    str: (files.expand_home, "text"),
 }
 
 
@@ -130,6 +131,8 @@ def _take_fields(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, s
         else:
             has_value = bool(remaining) and not remaining[0].startswith("--")
             fields.append((field, remaining.pop(0) if has_value else None))
+        if field in [name for name, _ in fields[:-1]]:
+            raise InputError(f"{_PREFIX}{field}: found it twice, expected it once")
     return others, fields
 
 

@@ -1,14 +1,22 @@
 """Reading and writing whole files, local or `gs://`, with errors that name the file."""
 
 import os
+import stat
+import uuid
+from pathlib import Path
 
 from etils import epath
 
 from msnlan_jax.errors import InputError
+from msnlan_jax.runtime import machine
 
 # Packages that reach object stores, whose errors have no class in common.
 _CLIENTS = ("tensorflow", "gcsfs", "fsspec", "google", "aiohttp", "requests")
 _MISSING = ("gcsfs", "fsspec", "google.cloud", "google-cloud", "Google Storage")  # in what is said where there is none
+
+
+# Files up to here are read without a look at what is free.
+_SMALL_BYTES = 10**8
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -16,10 +24,22 @@ def is_remote(path: epath.PathLike) -> bool:
     return "://" in str(path)
 
 
+def is_regular(path: epath.PathLike) -> bool:
+    """Whether a path is a file with an end: no folder, pipe or device. Of remote ones it is not asked, as the store
+    would be for every file."""
+    return is_remote(path) or Path(path).is_file()
+
+
 def absolute(path: epath.PathLike) -> epath.Path:
     """Return a path from the root; of a remote one, as it is."""
     path = epath.Path(path)
     return path if is_remote(path) else path.resolve()
+
+
+def expand_home(text: str) -> str:
+    """Return a path as a user types it, with `~` as the home folder, which a shell leaves in `--flag=~/x`; where nobody
+    knows the home, as it is."""
+    return text if is_remote(text) else os.path.expanduser(text)  # noqa: PTH111, which raises, and loses a last slash
 
 
 def remote_failure(error: BaseException) -> str | None:
@@ -41,22 +61,41 @@ def read_bytes(path: epath.PathLike, kind: str) -> bytes:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        InputError: when it is a folder or empty, or its object store cannot be used.
+        InputError: when it is a folder, a pipe, a device or empty, or larger than what memory is free, or its object
+            store cannot be used.
     """
     path = epath.Path(path)
     try:
+        if not is_remote(path):
+            _check_readable(path, kind)
         data: bytes = path.read_bytes()  # asking first whether it is there would double what a remote file takes
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        if path.is_dir():
-            raise InputError(f"{path}: found a folder, expected a {kind}") from None
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{path}: no such file, expected a {kind}") from None
+    except InputError:
+        raise
     except Exception as error:
-        if (reason := remote_failure(error)) is None:
+        if (reason := remote_failure(error) or _reason(error)) is None:
             raise
         raise InputError(f"{path}: cannot be read: {reason}") from None
     if not data:
         raise InputError(f"{path}: found an empty file, expected a {kind}")
     return data
+
+
+def _check_readable(path: epath.Path, kind: str) -> None:
+    """Refuse what would never end, as a pipe or a device, or fill the memory."""
+    found = Path(path).stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{path}: found a folder, expected a {kind}")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path}: found a pipe, a socket or a device, expected a {kind}")
+    if found.st_size > _SMALL_BYTES and found.st_size > machine.free_bytes():
+        raise InputError(f"{path}: found {found.st_size / 1e9:.1f} GB, expected a {kind} that fits into the memory")
+
+
+def _reason(error: BaseException) -> str | None:
+    """Say why the system refused; None when something else did."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else None
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
@@ -69,7 +108,8 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     if is_remote(path):
         _write_remote(path, data)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name of its own, however long the file's is: two processes may write the same one.
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -78,15 +118,14 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path}: cannot be written: {_reason(error)}") from None
 
 
 def _write_remote(path: epath.Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except Exception as error:
-        reason = remote_failure(error) or (str(error) if isinstance(error, OSError) else None)
-        if reason is None:
+        if (reason := remote_failure(error) or _reason(error)) is None:
             raise
         raise InputError(f"{path}: cannot be written: {reason}") from None
 
@@ -101,7 +140,7 @@ def append_bytes(path: epath.PathLike, data: bytes) -> None:
         with epath.Path(path).open("ab") as file:
             file.write(data)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path}: cannot be written: {_reason(error)}") from None
 
 
 def prepare_output_dir(path: epath.PathLike, flag: str) -> epath.Path:

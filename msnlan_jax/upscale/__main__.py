@@ -2,23 +2,37 @@
 
 import argparse
 import collections
-import math
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from etils import epath
 from flax import nnx
 from tqdm import tqdm
 
 from msnlan_jax.errors import InputError, naming
 from msnlan_jax.inference import Options, Plan, Programs, Request, add_flags, read_flags, scale_of
-from msnlan_jax.pictures import Bicubic, Photo, Picture, check_suffix, read_photo, write_image
+from msnlan_jax.pictures import (
+    DEEP_SUFFIXES,
+    AnyPicture,
+    Bicubic,
+    Photo,
+    check_suffix,
+    read_photo,
+    to_8_bits,
+    write_image,
+)
 from msnlan_jax.runtime import command, machine, prepare_output_dir
 from msnlan_jax.upscale.enlarge import check_memory, enlarge, enlarge_each, final_size, load_for_scale, plan_enlarging
-from msnlan_jax.upscale.jobs import FORMATS, Job, list_jobs
+from msnlan_jax.upscale.jobs import FORMATS, Job, Output, list_jobs
 from msnlan_jax.weights import WEIGHTS_HELP
 
+# A pixel becomes 100 million.
+_LARGEST_SCALE = 10_000
+# How many files are named that are passed over.
+_LISTED = 20
 # A picture that takes less time needs no bar.
 _SHOWN_SECONDS = 2.0
 
@@ -28,14 +42,14 @@ def parse_flags() -> argparse.Namespace:
     script = Path(sys.argv[0]).name  # as a module it would be called __main__.py
     prog = script if script == "msnlan-upscale" else "python -m msnlan_jax.upscale"
     parser = command.Parser(prog=prog, description=__doc__)
-    parser.add_argument("input", type=epath.Path, nargs="+", help="pictures, or folders of pictures")
+    parser.add_argument("input", type=command.path, nargs="+", help="pictures, or folders of pictures")
     parser.add_argument(
         "-o",
         "--output",
-        type=epath.Path,
+        type=command.path,
         help="the file, or folder, to write; by default <name>_x4.png beside each picture, or <folder>_x4",
     )
-    parser.add_argument("--weights", help=WEIGHTS_HELP)
+    parser.add_argument("--weights", type=command.path, help=WEIGHTS_HELP)
     parser.add_argument(
         "--scale",
         type=float,
@@ -45,8 +59,11 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the files where --output names none (png)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     flags = parser.parse_args()
-    if flags.scale is not None and not (flags.scale > 0 and math.isfinite(flags.scale)):
-        parser.error(f"--scale: found {flags.scale:g}, expected a positive number")
+    if flags.scale is not None and not 0 < flags.scale <= _LARGEST_SCALE:
+        parser.error(f"--scale: found {flags.scale:g}, expected a positive number of at most {_LARGEST_SCALE}")
+    flags.input = [epath.Path(text) for text in flags.input]
+    if flags.output is not None:
+        flags.output = Output(epath.Path(flags.output), is_folder=flags.output.endswith("/"))
     flags.options = read_flags(flags)
     return flags
 
@@ -59,16 +76,19 @@ def main() -> None:
             raise FileNotFoundError(f"{path}: no such file or folder, expected a picture or a folder of pictures")
     model, name = load_for_scale(flags.weights, flags.scale)
     scale = scale_of(model) if flags.scale is None else flags.scale
-    jobs = list_jobs(flags.input, flags.output, f"{scale:g}", flags.format)
+    jobs, passed_over = list_jobs(flags.input, flags.output, f"{scale:g}", flags.format)
+    if passed_over:
+        more = f" and {len(passed_over) - _LISTED} more" if len(passed_over) > _LISTED else ""
+        command.say(f"passed over, being no pictures: {', '.join(map(str, passed_over[:_LISTED]))}{more}")
     options, programs = flags.options.with_limit(), Programs()
     if (devices := machine.describe_devices()) and not isinstance(model, Bicubic):
-        print(f"on {devices}")
+        command.say(f"on {devices}")
     if len(jobs) == 1 and not any(path.is_dir() for path in flags.input):
         (job,) = jobs
         if job.target.exists() and not flags.overwrite:
             raise InputError(f"--output: {job.target} is there already, expected a new name or --overwrite")
         upscale_file(model, job, flags.scale, options, programs)
-        print(f"{job.source} -> {job.target} ({name})")
+        command.say(f"{job.source} -> {job.target} ({name})")
         return
     upscale_all(model, jobs, flags, options, programs)
 
@@ -100,7 +120,7 @@ def upscale_all(
         for (number, photo, plan), parts in enlarge_each(
             model, requests(), flags.scale, programs, options.memory_limit
         ):
-            bar.set_postfix_str(jobs[number].source.name)
+            bar.set_postfix_str(command.printable(jobs[number].source.name))
             try:
                 finish(jobs[number], photo, plan, parts)
             except (InputError, OSError) as error:
@@ -108,7 +128,7 @@ def upscale_all(
             bar.update()
     where = "beside their originals" if flags.output is None and len(flags.input) > 1 else f"to {_root(flags, jobs)}"
     kept = f", {there} kept that were there already (--overwrite replaces them)" if there else ""
-    print(f"{len(jobs) - there - len(broken)} of {len(jobs)} pictures written {where}{kept}")
+    command.say(f"{len(jobs) - there - len(broken)} of {len(jobs)} pictures written {where}{kept}")
     if broken:
         listed = "; ".join(broken[number] for number in sorted(broken))
         raise InputError(f"{len(broken)} of {len(jobs)} pictures failed: {listed}")
@@ -127,30 +147,42 @@ def prepare(
     photo = read_photo(job.source)
     # Before minutes are spent on what cannot be written.
     size = final_size(model, photo.pixels, scale)
-    check_suffix(job.target, alpha=photo.pixels.ndim == 3 and photo.pixels.shape[2] in (2, 4), side=max(size))
+    if photo.pixels.dtype == np.uint16 and job.target.suffix.lower() not in DEEP_SUFFIXES:
+        notes = (*photo.notes, f"16 bits a channel reduced to 8, which {job.target.suffix} holds")
+        photo = dataclasses.replace(photo, pixels=to_8_bits(photo.pixels), notes=notes)
+    check_suffix(job.target, (*size, *photo.pixels.shape[2:]), photo.pixels.itemsize)
     with naming(job.source):
         check_memory(model, photo.pixels, scale, options, job.target.suffix)
         plan = plan_enlarging(model, photo.pixels, scale, options, programs)
     prepare_output_dir(job.target.parent, "--output")
     if notes := (*photo.notes, *plan.notes):
-        tqdm.write(f"{job.source}: {'; '.join(notes)}")
+        command.say(f"{job.source}: {'; '.join(notes)}")
     return photo, plan
 
 
-def finish(job: Job, photo: Photo, plan: Plan, parts: Iterator[Picture]) -> None:
+def finish(job: Job, photo: Photo, plan: Plan, parts: Iterator[AnyPicture]) -> None:
     """Run a picture, with a bar of its parts, and write it."""
     # Shown at once where it is known to take long, else after a while; and only to someone who looks.
     takes = f", about {plan.duration}" if plan.duration else ""
     delay = 0 if plan.seconds is not None and plan.seconds >= _SHOWN_SECONDS else _SHOWN_SECONDS
     with naming(job.source):
-        bar = tqdm(parts, job.source.name + takes, plan.parts, unit="part", leave=False, delay=delay, disable=None)
+        bar = tqdm(
+            parts,
+            command.printable(job.source.name) + takes,
+            plan.parts,
+            unit="part",
+            leave=False,
+            delay=delay,
+            disable=None,
+        )
         (enlarged,) = collections.deque(bar, maxlen=1)
     write_image(job.target, enlarged, icc_profile=photo.icc_profile)
 
 
 def _root(flags: argparse.Namespace, jobs: list[Job]) -> epath.Path:
     if flags.output is not None:
-        return flags.output
+        path: epath.Path = flags.output.path
+        return path
     below = jobs[0].source.relative_to(flags.input[0])  # a single folder
     return jobs[0].target.parents[len(below.parts) - 1]
 

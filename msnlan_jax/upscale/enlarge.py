@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from msnlan_jax.inference import (
@@ -17,7 +18,7 @@ from msnlan_jax.inference import (
     scale_of,
     upscale_each,
 )
-from msnlan_jax.pictures import Bicubic, Picture, imresize
+from msnlan_jax.pictures import AnyPicture, Bicubic, imresize
 from msnlan_jax.runtime import machine
 from msnlan_jax.weights import bundled, load_model
 
@@ -40,7 +41,7 @@ def load_for_scale(weights: str | None, scale: float | None) -> tuple[nnx.Module
     return load_model(name), name
 
 
-def final_size(model: nnx.Module, image: Picture, scale: float | None) -> tuple[int, int]:
+def final_size(model: nnx.Module, image: AnyPicture, scale: float | None) -> tuple[int, int]:
     """Return how high and wide `enlarge` makes a picture."""
     factor = scale_of(model) if scale is None else scale
     # Rounded first: 3 · 1.1 is a little more than 3.3.
@@ -48,13 +49,13 @@ def final_size(model: nnx.Module, image: Picture, scale: float | None) -> tuple[
     return h, w
 
 
-def check_memory(model: nnx.Module, image: Picture, scale: float | None, options: Options, suffix: str) -> None:
+def check_memory(model: nnx.Module, image: AnyPicture, scale: float | None, options: Options, suffix: str) -> None:
     """Refuse a picture that cannot be resized and written within the memory, before any work is done; what the network
     takes is for `upscale` to know.
 
     Args:
         model: from `load_for_scale`.
-        image: uint8, any of the kinds `upscale` takes.
+        image: any of the kinds `upscale` takes.
         scale: any positive number; None for the network's own.
         options: how it is to be run.
         suffix: of the file to write, as some formats take more memory.
@@ -65,17 +66,17 @@ def check_memory(model: nnx.Module, image: Picture, scale: float | None, options
     own = 1 if isinstance(model, Bicubic) else scale_of(model)
     h, w = final_size(model, image, scale)
     before = math.prod(image.shape[:2]) * own**2
-    check_resizing(before, h * w, machine.limit_bytes(options.memory_limit), h, w, suffix)
+    check_resizing(before, h * w, machine.limit_bytes(options.memory_limit), h, w, suffix, image.itemsize)
 
 
 def plan_enlarging(
-    model: nnx.Module, image: Picture, scale: float | None, options: Options, programs: Programs
+    model: nnx.Module, image: AnyPicture, scale: float | None, options: Options, programs: Programs
 ) -> Plan:
     """Choose how to run a picture; the notes also say what is left to do after the network.
 
     Args:
         model: from `load_for_scale`.
-        image: uint8, any of the kinds `upscale` takes.
+        image: any of the kinds `upscale` takes.
         scale: any positive number; None for the network's own.
         options: how it is to be run.
         programs: those that pictures share.
@@ -85,7 +86,7 @@ def plan_enlarging(
     """
     if isinstance(model, Bicubic):
         return Plan(options, parts=1)
-    plan = plan_picture(model, image.shape, options, programs=programs)
+    plan = plan_picture(model, image.shape, options, programs=programs, sample_bytes=image.itemsize)
     own = scale_of(model)
     h, w = final_size(model, image, scale)
     if (h, w) == (image.shape[0] * own, image.shape[1] * own):
@@ -94,8 +95,8 @@ def plan_enlarging(
 
 
 def enlarge(
-    model: nnx.Module, image: Picture, scale: float | None, plan: Plan, programs: Programs
-) -> Iterator[Picture]:
+    model: nnx.Module, image: AnyPicture, scale: float | None, plan: Plan, programs: Programs
+) -> Iterator[AnyPicture]:
     """Enlarge a picture `scale` times, by the network's own scale and from there by MATLAB's bicubic.
 
     Arguments as `plan_enlarging`, and its plan.
@@ -116,7 +117,7 @@ def enlarge_each(
     scale: float | None,
     programs: Programs,
     memory_limit: float | None,
-) -> Iterator[tuple[Any, Iterator[Picture]]]:
+) -> Iterator[tuple[Any, Iterator[AnyPicture]]]:
     """Enlarge pictures on all devices at once, as `enlarge` does each of them.
 
     Args:
@@ -134,17 +135,36 @@ def enlarge_each(
         for request in requests:
             yield request.tag, _resized(request.image, final_size(model, request.image, scale))
         return
-    for running in upscale_each(model, requests, programs=programs, memory_limit=memory_limit):
-        request = running.request
-        yield request.tag, _to_size(running.parts(), request.plan.parts, final_size(model, request.image, scale))
+    in_gray = ((request, _without_colours(request.image)) for request in requests)
+    run = (dataclasses.replace(request, image=image, tag=request) for request, image in in_gray)
+    for running in upscale_each(model, run, programs=programs, memory_limit=memory_limit):
+        request = running.request.tag
+        yield request.tag, _to_size(running.parts(), request, final_size(model, request.image, scale))
 
 
-def _resized(image: Picture, size: tuple[int, int]) -> Iterator[Picture]:
+def _without_colours(image: AnyPicture) -> AnyPicture:
+    """Return a picture in RGB that has no colours as gray: a network tints it here and there. Others as they are."""
+    if image.ndim == 2 or image.shape[2] < 3 or not (image[:, :, :1] == image[:, :, 1:3]).all():
+        return image
+    return np.ascontiguousarray(image[:, :, 2:] if image.shape[2] == 4 else image[:, :, 0])
+
+
+def _with_channels(result: AnyPicture, image: AnyPicture) -> AnyPicture:
+    """Return a result with as many channels as the picture had."""
+    if result.ndim == image.ndim and result.shape[2:] == image.shape[2:]:
+        return result
+    gray = result[:, :, None] if result.ndim == 2 else result
+    return np.concatenate([gray[:, :, :1].repeat(3, axis=2), gray[:, :, 1:]], axis=2)
+
+
+def _resized(image: AnyPicture, size: tuple[int, int]) -> Iterator[AnyPicture]:
     yield imresize(image, output_shape=size)
 
 
-def _to_size(parts: Iterator[Picture], n_parts: int, size: tuple[int, int]) -> Iterator[Picture]:
+def _to_size(parts: Iterator[AnyPicture], request: Request, size: tuple[int, int]) -> Iterator[AnyPicture]:
+    """Yield parts of a result, the last of the size and with the channels that are wanted."""
     for part, result in enumerate(parts, 1):
-        if part == n_parts and result.shape[:2] != size:
-            result = imresize(result, output_shape=size)
+        if part == request.plan.parts:
+            result = result if result.shape[:2] == size else imresize(result, output_shape=size)
+            result = _with_channels(result, request.image)
         yield result

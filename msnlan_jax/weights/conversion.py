@@ -43,15 +43,25 @@ def convert(
 def _parse_flags() -> argparse.Namespace:
     """Read the command line."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--input", help=".pt, .pth or .safetensors file, training workdir, or name of bundled weights")
     parser.add_argument(
-        "--output", help="file to write, in place of one that is there: .safetensors, or .pt with --to_torch"
+        "--input",
+        type=command.path,
+        help=".pt, .pth or .safetensors file, training workdir, or name of bundled weights",
+    )
+    parser.add_argument(
+        "--output",
+        type=command.path,
+        help="file to write, in place of one that is there: .safetensors, or .pt with --to_torch",
     )
     parser.add_argument("--to_torch", action="store_true", help="write a PyTorch state_dict with the released keys")
     parser.add_argument("--dtype", choices=DTYPES, help="of what is stored; as it is by default, bit for bit")
     parser.add_argument("--verify", action="store_true", help="run --input here and in PyTorch, and compare")
-    parser.add_argument("--picture", help="for --verify: a small picture; by default a part of a built-in photo")
-    parser.add_argument("--inspect", metavar="FILE", help="only say what a checkpoint holds, of any kind")
+    parser.add_argument(
+        "--picture", type=command.path, help="for --verify: a small picture; by default a part of a built-in photo"
+    )
+    parser.add_argument(
+        "--inspect", type=command.path, metavar="FILE", help="only say what a checkpoint holds, of any kind"
+    )
     flags = parser.parse_args()
     if flags.input is None and (flags.inspect is None or flags.output or flags.verify):
         parser.error("the following arguments are required: --input, or --inspect alone")

@@ -1,12 +1,25 @@
 import io
+import os
 import re
+import struct
+import zlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures.images import list_images, read_image, read_rgb, to_rgb, write_image
+from msnlan_jax.pictures.images import (
+    check_suffix,
+    list_images,
+    read_image,
+    read_photo,
+    read_rgb,
+    to_rgb,
+    write_image,
+)
+from msnlan_jax.pictures.resize import imresize
 from tests.samples import noise, save_noise, snapshot
 
 SHAPES = {"gray": (5, 7), "gray+alpha": (5, 7, 2), "RGB": (5, 7, 3), "RGBA": (5, 7, 4)}
@@ -89,22 +102,6 @@ def test_one_bit(tmp_path):
     bits = noise(0, 6, 9) > 128
     found = read_image(save(tmp_path / "a.png", Image.fromarray(bits)))
     np.testing.assert_array_equal(found, np.where(bits, 255, 0).astype(np.uint8), strict=True)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_16_bit_gray_is_scaled(tmp_path, suffix):
-    values = np.array([[0, 257, 128 * 257, 65535], [300, 1000, 40000, 65000]], np.uint16)
-    found = read_image(save(tmp_path / f"a{suffix}", Image.fromarray(values)))
-    assert found.dtype == np.uint8
-    assert found[0].tolist() == [0, 1, 128, 255]
-    assert np.abs(found - values / 257).max() < 1
-
-
-def test_a_transparent_16_bit_gray_becomes_alpha(tmp_path):
-    values = np.array([[700, 701, 65535], [0, 700, 256]], np.uint16)
-    found = read_image(save(tmp_path / "a.png", Image.fromarray(values), transparency=700))
-    np.testing.assert_array_equal(found[:, :, 1], np.where(values == 700, 0, 255))
-    np.testing.assert_array_equal(found[:, :, 0], np.round(values / 257))
 
 
 def test_jpeg_keeps_the_colours_of_every_pixel(tmp_path):
@@ -206,6 +203,7 @@ def test_read_rgb(tmp_path, shape):
 def test_list_images(tmp_path):
     names = ["b.png", "a.JPG", "c.webp", "a.bmp", "d.tif", "e.tiff", "f.jpeg"]
     save_noise(tmp_path, dict.fromkeys([*names, ".hidden.png"], (2, 2, 3)))
+    os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "notes.txt").touch()
     (tmp_path / "folder").mkdir()
     assert [path.name for path in list_images(tmp_path)] == sorted(names)
@@ -219,6 +217,96 @@ def test_list_images(tmp_path):
 @pytest.mark.parametrize("image", [np.zeros((3, 4, 3)), np.zeros((3, 4, 5), np.uint8), np.zeros(4, np.uint8)], ids=str)
 @pytest.mark.usefixtures("unchecked")
 def test_other_arrays_are_not_written(tmp_path, image):
-    with pytest.raises(InputError, match=r"a\.png: found .*, expected uint8 \[H,W\] or \[H,W,1\.\.4\]$"):
+    with pytest.raises(InputError, match=r"a\.png: found .*, expected uint8 or uint16 \[H,W\] or \[H,W,1\.\.4\]$"):
         write_image(tmp_path / "a.png", image)
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_jax_arrays_are_written_and_resized(tmp_path):
+    picture = noise(0, 4, 6, 3)
+    write_image(tmp_path / "a.png", jnp.asarray(picture))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
+    np.testing.assert_array_equal(imresize(jnp.asarray(picture), 2.0), imresize(picture, 2.0), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix"), [("GIF", "gif"), ("PNG", "png"), ("WEBP", "webp"), ("TIFF", "tif"), ("AVIF", "avif")]
+)
+def test_several_frames_are_refused(tmp_path, form, suffix):
+    frames = [Image.fromarray(noise(i, 16, 16, 3)) for i in range(3)]
+    frames[0].save(tmp_path / f"a.{suffix}", form, save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match=rf"a\.{suffix}: .*found [34] (frames|pages), expected a single picture$"):
+        read_image(tmp_path / f"a.{suffix}")
+
+
+def test_a_second_view_from_a_phone_is_left_out(tmp_path):
+    views = [Image.fromarray(noise(i, 16, 16, 3)) for i in range(2)]
+    views[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=views[1:])
+    photo = read_photo(tmp_path / "a.jpg")
+    assert photo.notes == ("the first of 2 frames",)
+    assert photo.pixels.shape == (16, 16, 3)
+
+
+def test_a_gray_palette_is_gray(tmp_path):
+    gray = noise(0, 6, 5)
+    found = read_image(save(tmp_path / "a.gif", Image.fromarray(gray)))
+    np.testing.assert_array_equal(found, gray, strict=True)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+BESIDE = {
+    "a long text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2_000_000))),
+    "a long Unicode text": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2_000_000))),
+    "a broken profile": chunk(b"iCCP", b"p\0\0nothing that was compressed"),
+    "a text with a wrong checksum": chunk(b"tEXt", b"Comment\0hello")[:-4] + b"oops",
+    "broken EXIF": chunk(b"eXIf", b"neither II nor MM"),
+    "a cut resolution": chunk(b"pHYs", b"\0"),
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_damage_beside_the_pixels_does_no_harm(tmp_path, what):
+    data = encoded("png")
+    (tmp_path / "a.png").write_bytes(data[:33] + BESIDE[what] + data[33:])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), noise(0, 64, 64, 3), strict=True)
+
+
+def test_a_profile_of_megabytes_is_kept(tmp_path):
+    profile = bytes(16) + b"RGB " + np.random.default_rng(0).bytes(1_500_000)
+    data, content = encoded("png"), b"p\0\0" + zlib.compress(profile)
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk(b"iCCP", content) + data[33:])
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.icc_profile == profile
+    np.testing.assert_array_equal(photo.pixels, noise(0, 64, 64, 3))
+
+
+def test_a_png_that_claims_more_than_it_can_hold_is_refused_at_once(tmp_path):
+    header = struct.pack(">IIBBBBB", 13, 8_700_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
+    (tmp_path / "a.png").write_bytes(data + chunk(b"IEND", b""))
+    with pytest.raises(
+        InputError, match=r"a\.png: broken or unreadable picture: found \d+ bytes, too few for 13×8700000 pixels$"
+    ):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".bmp"])
+def test_formats_of_at_most_4_gb_are_refused_before_a_run(suffix):
+    check_suffix(f"a{suffix}", (30_000, 30_000, 3))
+    with pytest.raises(
+        InputError, match=rf"a\{suffix}: found 40000×40000 pixels of 4\.8 GB, expected at most 4\.3 GB, "
+    ):
+        check_suffix(f"a{suffix}", (40_000, 40_000, 3))
+    check_suffix("a.png", (40_000, 40_000, 3))
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    for name in ("a.png", "b.png"):
+        with pytest.raises(InputError, match=rf"{name}: found a pipe, a socket or a device, expected a picture$"):
+            read_image(tmp_path / name)

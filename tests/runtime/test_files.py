@@ -1,11 +1,12 @@
 import errno
+import os
 import re
 
 import pytest
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.runtime.files import prepare_output_dir, read_bytes, write_bytes
+from msnlan_jax.runtime.files import expand_home, prepare_output_dir, read_bytes, write_bytes
 from tests.samples import snapshot
 
 
@@ -61,6 +62,28 @@ def test_read_bytes(tmp_path):
         read_bytes(tmp_path / "empty", "thing")
     with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path))}: found a folder, expected a thing$"):
         read_bytes(tmp_path, "thing")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe: found a pipe, a socket or a device, expected a thing$"):
+        read_bytes(tmp_path / "pipe", "thing")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**43)
+    with pytest.raises(InputError, match=r"sparse: found 8796\.1 GB, expected a thing that fits into the memory$"):
+        read_bytes(tmp_path / "sparse", "thing")
+
+
+def test_a_name_as_long_as_they_may_be_can_be_written(tmp_path):
+    write_bytes(tmp_path / ("n" * 255), b"data")
+    assert snapshot(tmp_path) == {"n" * 255: b"data"}
+
+
+def test_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert [expand_home(text) for text in ("~", "~/a/", "a~", "gs://~")] == [
+        "/home/someone",
+        "/home/someone/a/",
+        "a~",
+        "gs://~",
+    ]
 
 
 def test_prepare_output_dir(tmp_path):

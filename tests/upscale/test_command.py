@@ -96,7 +96,6 @@ def test_one_file_of_each_kind(invoke, tmp_path):
     result = invoke("upscale", *names, "--weights", "bicubic", "--scale", "2", "--format", "same")
     assert result.code == 0
     assert result.out.splitlines() == [
-        "deep.tif: 16 bits a channel reduced to 8",
         "6 of 6 pictures written beside their originals",
     ]
     shapes = {name: read_photo(tmp_path / name.replace(".", "_x2.")).pixels.shape for name in names}
@@ -112,4 +111,55 @@ def test_one_file_of_each_kind(invoke, tmp_path):
     assert turned.icc_profile == SRGB
     with Image.open(io.BytesIO((tmp_path / "turned_x2.jpg").read_bytes())) as stored:
         assert 0x0112 not in stored.getexif()
-    np.testing.assert_array_equal(read_image(tmp_path / "deep_x2.tif"), imresize(gray, 2.0))
+    deep = read_photo(tmp_path / "deep_x2.tif").pixels
+    np.testing.assert_array_equal(deep, imresize(gray.astype(np.uint16) * 257, 2.0), strict=True)
+
+
+def test_a_ramp_of_16_bits_stays_smooth(invoke, tmp_path):
+    ramp = np.linspace(20_000, 30_000, 120).astype(np.uint16)[None].repeat(8, axis=0)
+    write_image(tmp_path / "a.png", np.dstack([ramp, ramp // 2, ramp]))
+    for output in ("b.png", "b.tif"):
+        assert invoke("upscale", "a.png", "-o", output, "--scale", "3").code == 0
+        found = read_photo(tmp_path / output).pixels
+        assert (found.dtype, found.shape) == (np.uint16, (24, 360, 3))
+        assert len(np.unique(found[12, :, 0])) > 300  # of 39 levels in 8 bits
+    result = invoke("upscale", "a.png", "-o", "b.jpg", "--scale", "3")
+    assert result.out.splitlines()[0] == "a.png: 16 bits a channel reduced to 8, which .jpg holds"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["", "-o", "b.png"], "argument input: found nothing, expected a path (--help lists the flags)"),
+        (["a.png", "-o", ""], "argument -o/--output: found nothing, expected a path (--help lists the flags)"),
+        (
+            ["a.png", "--scale=1e308"],
+            "--scale: found 1e+308, expected a positive number of at most 10000 (--help lists the flags)",
+        ),
+        (["a.png", "--scale", "2", "--sca=3"], "--scale: found it 2 times, expected it once (--help lists the flags)"),
+        (
+            ["a.png", "-o", "b.png", "--output=c.png"],
+            "--output: found it 2 times, expected it once (--help lists the flags)",
+        ),
+    ],
+)
+def test_odd_flags_are_refused(invoke, tmp_path, arguments, message):
+    save_noise(tmp_path, {"a.png": (3, 3, 3)})
+    assert invoke("upscale", *arguments) == Result(2, "", f"error: {message}\n")
+    assert list(snapshot(tmp_path)) == ["a.png"]
+
+
+def test_the_home_folder_and_a_last_slash(invoke, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    save_noise(tmp_path, {"a.png": (3, 3, 3)})
+    for output in ("--output=~/new.dir/", "--output=~/b.png"):
+        assert invoke("upscale", "a.png", output, "--scale", "2").code == 0
+    assert sorted(snapshot(tmp_path)) == ["a.png", "home/b.png", "home/new.dir/a.png"]
+
+
+def test_names_cannot_control_the_terminal(invoke, tmp_path):
+    save_noise(tmp_path, {"a\x1b[2J\n.png": (3, 3, 3)})
+    result = invoke("upscale", "a\x1b[2J\n.png", "-o", "b.png", "--scale", "2")
+    assert result == Result(0, "a\\x1b[2J\\n.png -> b.png (bicubic)\n", "")
+    (tmp_path / "a\x1b.png").write_bytes(b"broken")
+    assert "\x1b" not in invoke("upscale", "a\x1b.png", "-o", "c.png").err

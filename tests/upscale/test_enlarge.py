@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 
@@ -17,7 +18,7 @@ from msnlan_jax.pictures.resize import imresize
 from msnlan_jax.runtime import machine
 from msnlan_jax.upscale import __main__ as command
 from msnlan_jax.upscale.enlarge import check_memory, enlarge, load_for_scale, plan_enlarging
-from msnlan_jax.upscale.jobs import Job, list_jobs
+from msnlan_jax.upscale.jobs import Job, Output, list_jobs
 from msnlan_jax.weights import bundled
 from tests.samples import Nearest, noise, save_noise, tiny_config, tiny_parameters
 
@@ -39,48 +40,16 @@ def network():
     return parameters.to_model(tiny_config(2), tiny_parameters(2))
 
 
-def png16(values):
-    """A PNG of 16 bits a channel, which Pillow does not write for colours."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    h, w, channels = values.shape
-    header = struct.pack(">IIBBBBB", w, h, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 def bmp16(w, h):
     """A BMP of 16 bits a pixel."""
     header = struct.pack("<IiiHHIIiiII", 40, w, h, 1, 16, 0, 2 * w * h, 0, 0, 0, 0)
     return struct.pack("<2sIHHI", b"BM", 54 + 2 * w * h, 0, 0, 54) + header + bytes(2 * w * h)
 
 
-@pytest.mark.parametrize("channels", [2, 3, 4])
-def test_16_bit_colours_are_reduced_and_it_is_said(tmp_path, channels):
-    values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels))
-    (tmp_path / "a.png").write_bytes(png16(values))
-    photo = read_photo(tmp_path / "a.png")
-    assert photo.notes == ("16 bits a channel reduced to 8",)
-    assert np.abs(photo.pixels - values / 257).max() < 1.01
-
-
-def test_16_bit_gray_says_so_too(tmp_path):
-    Image.fromarray(np.full((3, 3), 700, np.uint16)).save(tmp_path / "a.png")
-    assert read_photo(tmp_path / "a.png").notes == ("16 bits a channel reduced to 8",)
-    write_image(tmp_path / "b.png", noise(0, 3, 3))
-    assert read_photo(tmp_path / "b.png").notes == ()
+def test_a_bmp_of_16_bits_a_pixel_is_of_8_bits_a_channel(tmp_path):
     (tmp_path / "c.bmp").write_bytes(bmp16(4, 2))  # 5 bits a channel
-    assert read_photo(tmp_path / "c.bmp").notes == ()
-
-
-def test_the_first_of_several_frames(tmp_path):
-    frames = [Image.fromarray(noise(i, 4, 5, 3)) for i in range(3)]
-    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
-    photo = read_photo(tmp_path / "a.tif")
-    assert photo.notes == ("the first of 3 frames",)
-    np.testing.assert_array_equal(photo.pixels, noise(0, 4, 5, 3))
+    photo = read_photo(tmp_path / "c.bmp")
+    assert (photo.pixels.dtype, photo.notes) == (np.uint8, ())
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
@@ -240,17 +209,77 @@ def test_webp_takes_more_memory():
         check_memory(Bicubic(1), noise(0, 10, 10), 4.0, options, ".webp")
 
 
+def jobs_of(*arguments):
+    """The jobs alone, where no file is passed over."""
+    jobs, passed_over = list_jobs(*arguments)
+    assert passed_over == []
+    return jobs
+
+
 def test_results_beside_their_pictures(tmp_path):
     save_noise(tmp_path / "in", {"a.jpg": (3, 3, 3), "b.webp": (3, 3, 3)})
     folder = epath.Path(tmp_path / "in")
     a, b = folder / "a.jpg", folder / "b.webp"
-    assert list_jobs([a], None, "4") == [Job(a, folder / "a_x4.png")]
-    assert list_jobs([a, b], None, "2.5", "same") == [Job(a, folder / "a_x2.5.jpg"), Job(b, folder / "b_x2.5.webp")]
-    assert list_jobs([folder], None, "4") == [
+    assert jobs_of([a], None, "4") == [Job(a, folder / "a_x4.png")]
+    assert jobs_of([a, b], None, "2.5", "same") == [Job(a, folder / "a_x2.5.jpg"), Job(b, folder / "b_x2.5.webp")]
+    assert jobs_of([folder], None, "4") == [
         Job(a, folder.parent / "in_x4" / "a.png"),
         Job(b, folder.parent / "in_x4" / "b.png"),
     ]
-    assert list_jobs([folder], folder, "4", "jpg") == [Job(a, folder / "a_x4.jpg"), Job(b, folder / "b_x4.jpg")]
-    assert list_jobs([a], folder.parent / "new", "4") == [Job(a, folder.parent / "new" / "a.png")]
-    assert list_jobs([a], folder.parent / "new" / "c.tif", "4") == [Job(a, folder.parent / "new" / "c.tif")]
+    assert jobs_of([folder], Output(folder), "4", "jpg") == [Job(a, folder / "a_x4.jpg"), Job(b, folder / "b_x4.jpg")]
+    assert jobs_of([a], Output(folder.parent / "new"), "4") == [Job(a, folder.parent / "new" / "a.png")]
+    assert jobs_of([a], Output(folder.parent / "new" / "c.tif"), "4") == [Job(a, folder.parent / "new" / "c.tif")]
     assert not (tmp_path / "in_x4").exists()
+    assert jobs_of([a], Output(folder / "new.dir", is_folder=True), "4") == [Job(a, folder / "new.dir" / "a.png")]
+
+
+def test_other_files_pipes_and_loops_are_passed_over(tmp_path):
+    save_noise(tmp_path / "in", {"a.png": (3, 3, 3), "x/b.gif.png": (3, 3, 3)})
+    (tmp_path / "in" / "notes.txt").touch()
+    (tmp_path / "in" / "x" / "loop").symlink_to(tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    folder = epath.Path(tmp_path / "in")
+    jobs, passed_over = list_jobs([folder], Output(epath.Path(tmp_path / "out")), "4")
+    assert [job.source for job in jobs] == [folder / "a.png", folder / "x" / "b.gif.png"]
+    assert passed_over == [folder / "notes.txt", folder / "pipe.png"]
+
+
+def test_kinds_that_are_read_only_become_others(tmp_path):
+    for name in ("a.gif", "b.jfif", "c.ppm"):
+        Image.fromarray(noise(0, 8, 8)).save(tmp_path / name)
+    jobs = jobs_of([epath.Path(tmp_path)], Output(epath.Path(tmp_path / "out")), "4", "same")
+    assert [job.target.name for job in jobs] == ["a.png", "b.jpg", "c.png"]
+
+
+def test_a_name_that_grows_too_long_is_refused_before_the_work(tmp_path):
+    save_noise(tmp_path, {f"{'n' * 251}.png": (3, 3, 3)})
+    path = epath.Path(tmp_path) / f"{'n' * 251}.png"
+    assert jobs_of([path], Output(epath.Path(tmp_path / "out")), "4")[0].target.name == path.name
+    with pytest.raises(InputError, match=r"found a name that becomes 258 bytes long, n+_x4\.png, expected"):
+        list_jobs([path], None, "4")
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 2), (9, 7, 3), (9, 7, 4)], ids=str)
+def test_16_bits_are_kept(network, shape):
+    """In units of 257 the result is that of 8 bits, before it is rounded."""
+    image = noise(0, *shape).astype(np.uint16) * 257
+    for scale in (None, 2.5):
+        found, _ = enlarged(network, image, scale)
+        in_8_bits, _ = enlarged(network, noise(0, *shape), scale)
+        assert found.dtype == np.uint16
+        # Rounded once by the network, and bicubically, as alpha is, twice.
+        assert np.abs(found / 257 - in_8_bits.astype(float)).max() < (
+            0.51 if scale is None and shape[2:] in ((), (3,)) else 2
+        )
+        assert (found % 257 != 0).any()
+
+
+def test_what_has_no_colours_is_given_none(network):
+    gray, alpha = noise(0, 9, 7), noise(1, 9, 7)
+    for scale in (None, 2.5):
+        expected, _ = enlarged(network, np.dstack([gray, alpha]), scale)
+        found, _ = enlarged(network, np.dstack([gray, gray, gray, alpha]), scale)
+        np.testing.assert_array_equal(found, expected[:, :, [0, 0, 0, 1]])
+        expected, _ = enlarged(network, gray, scale)
+        found, _ = enlarged(network, np.dstack([gray, gray, gray]), scale)
+        np.testing.assert_array_equal(found, expected[:, :, None].repeat(3, axis=2))

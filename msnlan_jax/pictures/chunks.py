@@ -1,0 +1,111 @@
+"""PNG's chunks: what a picture is made of, apart from what its file says besides."""
+
+import dataclasses
+import struct
+import zlib
+from collections.abc import Iterator
+
+from PIL import Image
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What pixels are made of: colours, which of them are transparent, and whether there are several pictures.
+_ESSENTIAL = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"IDAT", b"IEND")
+# Texts by which the orientation may be told besides EXIF.
+_ORIENTATIONS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+# Pillow refuses files with longer ones.
+_MAX_TEXT = 2**20
+# A profile of a printer's inks takes megabytes; what claims more is no profile.
+_MAX_PROFILE = 2**26
+# No byte of deflate stands for more.
+_MOST_EXPANSION = 1032
+
+
+@dataclasses.dataclass(frozen=True)
+class Essentials:
+    """What is left of a PNG file without whatever may be damaged in it and does its pixels no harm.
+
+    Attributes:
+        data: a PNG file of the same pixels.
+        icc_profile: the colour profile, if there is a whole one.
+        depth: bits a channel.
+        max_pixels: how many pixels there can be in so few bytes.
+    """
+
+    data: bytes
+    icc_profile: bytes | None
+    depth: int
+    max_pixels: int
+
+
+def is_png(data: bytes) -> bool:
+    """Whether a file's content begins as PNG's does."""
+    return data.startswith(_SIGNATURE)
+
+
+def essentials(data: bytes) -> Essentials:
+    """Take from a PNG file what its pixels are made of, its colour profile and its orientation.
+
+    Raises:
+        ValueError: when it has no header.
+    """
+    kept, profile, header, compressed = [_SIGNATURE], None, b"", 0
+    for kind, content, whole, is_intact in _chunks(data):
+        if kind == b"IHDR":
+            header = content
+        compressed += len(content) if kind == b"IDAT" else 0
+        if kind in _ESSENTIAL or (is_intact and _says_orientation(kind, content)):
+            kept.append(whole)
+        elif kind == b"iCCP" and is_intact:
+            profile = _inflate(content.partition(b"\0")[2][1:], _MAX_PROFILE)
+    if len(header) != 13:
+        raise ValueError("found no header")
+    return Essentials(b"".join(kept), profile, header[8], 8 * _MOST_EXPANSION * compressed // max(1, header[8]))
+
+
+def with_profile(data: bytes, icc_profile: bytes) -> bytes:
+    """Return a PNG file with a colour profile put behind its header."""
+    content = b"ICC Profile\0\0" + zlib.compress(icc_profile)
+    chunk = struct.pack(">I", len(content)) + b"iCCP" + content + struct.pack(">I", zlib.crc32(b"iCCP" + content))
+    end = len(_SIGNATURE) + 12 + 13
+    return data[:end] + chunk + data[end:]
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
+    """Yield each chunk's kind, its content, all of it, and whether its checksum is right."""
+    place = len(_SIGNATURE)
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        whole = data[place : place + 12 + length]
+        yield kind, whole[8 : 8 + length], whole, whole[8 + length :] == struct.pack(">I", zlib.crc32(whole[4:-4]))
+        place += len(whole)
+
+
+def _inflate(compressed: bytes, most: int) -> bytes | None:
+    """Return what was compressed; None when it is damaged, or longer."""
+    decompressor = zlib.decompressobj()
+    try:
+        found = decompressor.decompress(compressed, most)
+    except zlib.error:
+        return None
+    return found if decompressor.eof else None
+
+
+def _says_orientation(kind: bytes, content: bytes) -> bool:
+    """Whether a chunk may say how the picture is turned, and Pillow can read it."""
+    if kind == b"eXIf":
+        return _is_exif(content)
+    if not content.startswith(_ORIENTATIONS):
+        return False
+    text = content.partition(b"\0")[2]
+    if kind == b"zTXt":
+        return _inflate(text[1:], _MAX_TEXT - 1) is not None
+    is_plain = kind == b"tEXt" or (kind == b"iTXt" and text[:1] == b"\0" and text.count(b"\0") >= 4)
+    return is_plain and len(content) < _MAX_TEXT
+
+
+def _is_exif(content: bytes) -> bool:
+    try:
+        Image.Exif().load(content)
+    except Exception:  # whatever its parser meets
+        return False
+    return True
