@@ -13,6 +13,11 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
+from tests.jobs import QUICK_COMPILATION
+
+if QUICK_COMPILATION not in os.environ.get("XLA_FLAGS", ""):
+    # Read when the first program is compiled; processes that tests start inherit them.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILATION}".strip()
 pytest.register_assert_rewrite("tests.helpers")
 # The same examples every time, however slow the machine.
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
@@ -54,14 +59,6 @@ def _shared_compilations(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder = folder.parent
     jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-@pytest.fixture
-def quick_compilation() -> Iterator[None]:
-    """Compile without optimising, for programs that take longer to compile than to run, as interpreted kernels do."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

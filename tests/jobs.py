@@ -1,5 +1,6 @@
-"""Jobs of one or more processes, each with CPU devices of its own."""
+"""Jobs of one or more processes, each with CPU devices of its own; and how all of them compile."""
 
+import importlib.metadata
 import os
 import socket
 import subprocess
@@ -7,6 +8,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+
+# Tests compile tiny programs and run them a few times: what optimises them takes most of the time. The code generators
+# that JAX 0.10 has for fused operations are the slowest part of it; XLA ends a process that gives a flag unknown to it.
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    QUICK_COMPILATION += " --xla_cpu_use_fusion_emitters=false"
+# As a user's programs are compiled: for the tests that compare them with recorded numbers.
+FULL_OPTIMISATION = {
+    "xla_backend_optimization_level": "3",
+    "xla_llvm_disable_expensive_passes": "False",
+    **({"xla_cpu_use_fusion_emitters": "True"} if "emitters" in QUICK_COMPILATION else {}),
+}
 
 
 def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess.STDOUT):
@@ -18,7 +31,7 @@ def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"{QUICK_COMPILATION} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": str(cache),

@@ -10,7 +10,6 @@ from msnlan_jax.network.kernels.gpu import group as gpu_group
 from msnlan_jax.network.kernels.trunk import forms, group
 
 COMPUTE = Compute("bfloat16", "default")
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_kernels_that_are_right_are_trusted(monkeypatch):

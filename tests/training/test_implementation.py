@@ -27,7 +27,7 @@ def losses(workdir):
 
 
 @pytest.mark.slow
-def test_ten_steps_lose_what_the_plain_layers_do(tmp_path, monkeypatch, quick_compilation):
+def test_ten_steps_lose_what_the_plain_layers_do(tmp_path, monkeypatch):
     # The attention's other kernels compile as long again each.
     monkeypatch.setattr(kernels.attention, "fits", lambda query, value, k, precision: k == 3)
     for implementation in ("plain", "kernels"):

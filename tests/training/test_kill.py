@@ -46,7 +46,6 @@ def start(folder, workdir):
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
     flags = [f"--config.{name}={value}" for name, value in FIELDS.items()]
     return subprocess.Popen(

@@ -125,7 +125,7 @@ def dictionary_step(config):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_accelerator")
-def test_checkpoints_and_losses_are_those_of_a_state_by_paths(tmp_path, monkeypatch, quick_compilation):
+def test_checkpoints_and_losses_are_those_of_a_state_by_paths(tmp_path, monkeypatch):
     """Three steps by paths, three stacked, three by paths, each from the checkpoint before; and nine by paths."""
     fields = {"total_steps": 9, "clip_norm": 1.0, "weight_decay": 0.01, "ema_decay": 0.9, "precision": "highest"}
     config = experiment(**fields)

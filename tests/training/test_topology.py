@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.jobs import ROOT, start_job
+from tests.jobs import QUICK_COMPILATION, ROOT, start_job
 
 TRAIN = """
 import json, sys
@@ -106,5 +106,5 @@ text = make_step(graph, config, mesh, FakeLoader(config)).lower(state, (), batch
 assert "all-gather" not in text
 assert "all-reduce" in text
 """
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = os.environ | {"XLA_FLAGS": f"{QUICK_COMPILATION} --xla_force_host_platform_device_count=4"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)

@@ -30,9 +30,7 @@ def run(form, k, query, key, value, cotangent, size=None):
     return y, *vjp(cotangent)
 
 
-# Interpreted kernels take long to compile, and next to nothing to run.
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-with_gradients = compiled(run, static_argnums=(0, 1))
+with_gradients = jax.jit(run, static_argnums=(0, 1))
 
 
 def errors(found, expected):
@@ -85,7 +83,7 @@ def test_kernels_run_sharded():
     attend = jax.shard_map(
         functools.partial(run, "fused", 3), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
     )
-    assert max(errors(compiled(attend)(*arrays), with_gradients("unfold", 3, *arrays))) <= TOLERANCE
+    assert max(errors(jax.jit(attend)(*arrays), with_gradients("unfold", 3, *arrays))) <= TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
