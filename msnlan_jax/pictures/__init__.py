@@ -16,9 +16,22 @@ from msnlan_jax.pictures.images import (
     to_rgb,
     write_image,
 )
+from msnlan_jax.pictures.layouts import (
+    FolderName,
+    Matches,
+    PictureName,
+    count_scales,
+    match_names,
+    read_folder_name,
+    read_picture_name,
+    set_name,
+    split_mixed,
+)
 from msnlan_jax.pictures.pairs import (
     Pair,
     crop_to,
+    describe_lr,
+    fits_size,
     read_pair,
 )
 from msnlan_jax.pictures.resize import (
@@ -28,18 +41,29 @@ from msnlan_jax.pictures.resize import (
 __all__ = [
     "IMAGE_SUFFIXES",
     "Bicubic",
+    "FolderName",
+    "Matches",
     "Pair",
     "Photo",
     "Picture",
+    "PictureName",
     "RGBPicture",
     "check_suffix",
+    "count_scales",
     "crop_to",
+    "describe_lr",
+    "fits_size",
     "imresize",
     "list_images",
+    "match_names",
+    "read_folder_name",
     "read_image",
     "read_pair",
     "read_photo",
+    "read_picture_name",
     "read_rgb",
+    "set_name",
+    "split_mixed",
     "to_rgb",
     "write_image",
 ]
