@@ -9,7 +9,8 @@ import jax
 from data import folders, photos
 from msnlan_jax import inference, report, scoring
 from msnlan_jax.network import MSNLAN, MSNLANConfig
-from msnlan_jax.runtime import absolute, command, distributed, machine, prepare_output_dir, relay
+from msnlan_jax.pictures import Pair, describe_lr, set_name
+from msnlan_jax.runtime import command, distributed, machine, prepare_output_dir, relay
 from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
 
 # Pictures as they are scored, what is known of their results beforehand, and what else the report shows.
@@ -24,6 +25,7 @@ def parse_flags() -> argparse.Namespace:
         "--data_dir", type=command.path, help="folder of data sets, or one data set; without it, the built-in photos"
     )
     parser.add_argument("--datasets", default="", help="comma-separated, such as Set5,Set14; built in: photos,held_out")
+    folders.add_choice(parser, "; for --sr_dir, the true pictures")
     parser.add_argument("--scale", type=int, help="up-scaling factor; by default the weights' own, 4 for bundled ones")
     parser.add_argument(
         "--output", type=command.path, help="folder for the report and results.json; by default runs/eval-x<scale>"
@@ -40,7 +42,6 @@ def parse_flags() -> argparse.Namespace:
     others.add_argument(
         "--sr_dir", type=command.path, help="score the pictures in this folder, run no network; needs --scale"
     )
-    others.add_argument("--hr_dir", type=command.path, help="the true pictures for --sr_dir")
     others.add_argument("--name", help="what the report calls the method of --sr_dir; by default as that folder")
     others.add_argument(
         "--compare",
@@ -56,13 +57,15 @@ def parse_flags() -> argparse.Namespace:
     )
     distributed.add_flags(parser)
     flags = parser.parse_args()
-    for given, needed in (("sr_dir", "hr_dir"), ("hr_dir", "sr_dir"), ("sr_dir", "scale"), ("name", "sr_dir")):
+    whose = "sr_dir" if flags.sr_dir else "data_dir"
+    needs = ("sr_dir", "hr_dir"), ("hr_dir", whose), ("lr_dir", whose), ("sr_dir", "scale"), ("name", "sr_dir")
+    for given, needed in needs:
         if getattr(flags, given) and not getattr(flags, needed):
             parser.error(f"--{given} needs --{needed}")
     if flags.sr_dir:
         if flags.rounding != "uint8":
             parser.error("--rounding: found none with --sr_dir, whose pictures are rounded already")
-        for name in ("weights", "data_dir", "datasets", "inference", "self_ensemble"):
+        for name in ("weights", "data_dir", "datasets", "lr_dir", "inference", "self_ensemble"):
             if (value := getattr(flags, name)) != parser.get_default(name):
                 parser.error(f"--{name}: found {value} with --sr_dir, which only scores; expected one of the two")
     for name, least in (("scale", 1), ("border", 0), ("pictures", 0)):
@@ -94,8 +97,7 @@ def score_pictures(flags: argparse.Namespace) -> Task:
     protocol = read_protocol(flags, flags.scale)
     matches = scoring.match_folders(flags.sr_dir, flags.hr_dir, flags.scale)
     extras = read_extras(flags, flags.scale, method, {match.name for match in matches})
-    folder = absolute(flags.hr_dir)
-    dataset = folder.parent.name if folder.name in ("HR", "GTmod12") else folder.name
+    dataset = set_name(flags.hr_dir)
     sizes = {dataset: scoring.check_matches(matches, flags.scale, flags.border)}
     extras.check(sizes)
     share = scoring.Share.of_process(sizes)
@@ -112,8 +114,7 @@ def score_network(flags: argparse.Namespace) -> Task:
     if flags.weights is None and weights == bundled.FALLBACK and flags.is_first:
         print(f"no weights for ×{flags.scale} come with the package: bicubic is scored; others are given by --weights")
     model = load_model(weights, scale=flags.scale)
-    names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
-    datasets = folders.find_datasets(flags.data_dir, names, model.scale) if flags.data_dir else photos.find_sets(names)
+    datasets = read_datasets(flags, model.scale)
     own = f"MSNLAN {weights}" if weights in bundled.NAMES else "MSNLAN"  # not to be taken for the published network
     method = "bicubic" if weights == "bicubic" else own
     protocol = read_protocol(flags, model.scale)
@@ -127,10 +128,18 @@ def score_network(flags: argparse.Namespace) -> Task:
     pictures = scoring.score_network(model, datasets, protocol, flags.options.with_limit(), share=share)
     if method != "bicubic":
         pictures = scoring.beside_bicubic(pictures, protocol)
-    stated = report.StatedProtocol.of(protocol, **flags.options.to_json())
+    stated = report.StatedProtocol.of(protocol, LR=describe_lr(datasets), **flags.options.to_json())
     start = report.Results(model.scale, weights, stated, method=method, has_images=flags.save_images)
     n_pictures = {name: len(pairs) for name, pairs in datasets.items()}
     return scoring.bring_together(pictures, share, n_pictures, show_progress=True), start, extras
+
+
+def read_datasets(flags: argparse.Namespace, scale: int) -> dict[str, list[Pair]]:
+    """Find the pictures to score."""
+    names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
+    if not flags.data_dir:
+        return photos.find_sets(names)
+    return folders.find_datasets(flags.data_dir, names, scale, choice=folders.Choice(flags.hr_dir, flags.lr_dir))
 
 
 def read_protocol(flags: argparse.Namespace, scale: int) -> scoring.Protocol:

@@ -22,6 +22,8 @@ def main() -> None:
     distributed.initialize(flags.coordinator_address, flags.num_processes, flags.process_id)
     experiment = training.read_experiment(flags.config, jax.device_count())
     validation_sets = sources.validation_sets(experiment)
+    if jax.process_index() == 0:
+        print(*sources.describe(experiment, validation_sets), sep="\n")
     for pairs in validation_sets.values():
         scoring.check_pairs(pairs, experiment.scale)
     loader = make_loader(experiment, jax.process_index(), jax.process_count())

@@ -22,6 +22,8 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.source = "folder"  # photos (built-in), folder, or div2k
     config.data.dir = ""  # source=folder: any layout in docs/folders.md; div2k: TFDS's data_dir, or the unzipped DIV2K
+    config.data.hr_dir = ""  # folder of HR pictures in data.dir, or a path; needed where two could be meant
+    config.data.lr_dir = ""  # folder of LR pictures likewise; made: by bicubic, whatever lies there
     config.data.loader = "tfdata"  # tfdata, or memory: the whole set in accelerator memory, without TensorFlow
 
     config.total_steps = 1_000_000  # steps of training
@@ -51,5 +53,7 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.data_dir = ""  # folder of benchmark sets; when empty, a built-in photo that is not trained on
     config.eval.datasets = ""  # comma-separated names; the first one's PSNR decides which checkpoint is best
+    config.eval.hr_dir = ""  # as data.hr_dir, in each set
+    config.eval.lr_dir = ""  # as data.lr_dir, in each set
     config.eval.inference = "chop"  # whole, chop or tile
     return config

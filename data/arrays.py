@@ -1,7 +1,8 @@
 """Pictures as `.npy` files: decoded once, then mapped into memory, so that a crop reads its own pixels only."""
 
 import io
-import threading
+import re
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
@@ -11,8 +12,17 @@ from msnlan_jax.pictures import RGBPicture, read_rgb
 from msnlan_jax.runtime import files
 
 SUFFIX = ".npy"
-# NumPy parses headers with `ast`, which fails at random in threads that run side by side (Python 3.11, issue 106905).
-_one_at_a_time = threading.Lock()
+_MAGIC, _MOST_HEADER = b"\x93NUMPY", 10_000
+_FIELD = r"""['"]{}['"]\s*:\s*{}\s*[,}}]"""
+
+
+class _Header(NamedTuple):
+    """What a file says of its array, and where the values begin."""
+
+    kind: str
+    is_fortran: bool
+    shape: tuple[int, ...]
+    offset: int
 
 
 def open_picture(path: epath.PathLike) -> RGBPicture:
@@ -25,17 +35,22 @@ def open_picture(path: epath.PathLike) -> RGBPicture:
     path = epath.Path(path)
     if path.suffix != SUFFIX:
         return read_rgb(path)
-    content = io.BytesIO(files.read_bytes(path, "picture")) if files.is_remote(path) else None
+    if files.is_remote(path):
+        content = files.read_bytes(path, "picture")
+        header = _check(path, content[: len(_MAGIC) + 6 + _MOST_HEADER], len(content))
+        values = np.frombuffer(content, np.uint8, offset=header.offset, count=int(np.prod(header.shape)))
+        return values.reshape(header.shape, order="F" if header.is_fortran else "C")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file, expected a picture")
+    if not path.is_file():  # a pipe would never end
+        raise InputError(f"{path}: found no regular file, expected a picture")
     try:
-        with _one_at_a_time:
-            array = np.load(content or path, mmap_mode=None if content else "r", allow_pickle=False)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file, expected a picture") from None
-    except (EOFError, ValueError) as error:
-        raise InputError(f"{path}: broken or unreadable array: {error}") from None
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        raise InputError(f"{path}: found {array.dtype} of shape {array.shape}, expected a picture: uint8 (H, W, 3)")
-    return np.asarray(array)  # slicing a memmap costs more than slicing an array
+        with path.open("rb") as file:
+            header = _check(path, file.read(len(_MAGIC) + 6 + _MOST_HEADER), path.stat().length)
+        mapped = np.memmap(path, np.uint8, "r", header.offset, header.shape, "F" if header.is_fortran else "C")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return np.asarray(mapped)  # slicing a memmap costs more than slicing an array
 
 
 def write_picture(path: epath.PathLike, picture: RGBPicture) -> None:
@@ -43,3 +58,54 @@ def write_picture(path: epath.PathLike, picture: RGBPicture) -> None:
     buffer = io.BytesIO()
     np.save(buffer, picture, allow_pickle=False)
     files.write_bytes(path, buffer.getvalue())
+
+
+def _check(path: epath.Path, start: bytes, size: int) -> _Header:
+    """Return the header of a picture's file that begins so and has so many bytes; raises InputError on any other."""
+    if (header := _read_header(start)) is None:
+        raise InputError(f"{path}: broken or unreadable array: found {size} bytes that are none in NumPy's format")
+    shape = header.shape
+    if header.kind not in ("|u1", "u1", "uint8") or len(shape) != 3 or shape[2] != 3 or min(shape) < 1:
+        raise InputError(
+            f"{path}: found {_name_kind(header.kind)} of shape {shape}, expected a picture: uint8 (H, W, 3)"
+        )
+    needed = header.offset + shape[0] * shape[1] * shape[2]
+    if size < needed:
+        raise InputError(f"{path}: broken or unreadable array: found {size} bytes, expected {needed} for {shape}")
+    return header
+
+
+def _read_header(start: bytes) -> _Header | None:
+    """Read NumPy's header (numpy.lib.format, versions 1 to 3); None where it is none.
+
+    NumPy's own reader evaluates it as Python, which on damaged files raises whatever Python's parser does, warns
+    besides, and fails at random in threads that run side by side (Python 3.11, issue 106905).
+    """
+    major = start[6] if len(start) > 6 and start.startswith(_MAGIC) else 0
+    if major not in (1, 2, 3):
+        return None
+    begin = 10 if major == 1 else 12
+    end = begin + int.from_bytes(start[8:begin], "little")
+    if end > len(start):
+        return None
+    text = start[begin:end].decode("latin1").strip()
+    values = []
+    for name, pattern in (("descr", r"(['\"\[].*?)"), ("fortran_order", "(True|False)"), ("shape", r"\(([^()]*)\)")):
+        if (found := re.search(_FIELD.format(name, pattern), text)) is None:
+            return None
+        values.append(found[1])
+    sides = [side.strip() for side in values[2].split(",") if side.strip()]
+    if not all(re.fullmatch(r"-?\d{1,18}L?", side) for side in sides):
+        return None
+    shape = tuple(int(side.rstrip("L")) for side in sides)
+    return _Header(values[0].strip("'\""), values[1] == "True", shape, end)
+
+
+def _name_kind(kind: str) -> str:
+    """Return what NumPy calls a kind of numbers, as float32 for <f4; others as they stand."""
+    if not re.fullmatch(r"[<>=|]?[iufc](1|2|4|8|16)", kind):
+        return repr(kind[:40])
+    try:
+        return np.dtype(kind).name
+    except TypeError:
+        return repr(kind)

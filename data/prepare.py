@@ -1,14 +1,16 @@
 """Decode pictures once, for training: `python -m data.prepare --input DIR --output DIR [--scale 2,3,4] [--also_half]`.
 
 Writes `HR/<name>.npy` and `LR_bicubic/X<scale>/<name>x<scale>.npy`, uint8 RGB, which `--config.data.dir` takes like
-any folder of pictures. LR pictures that are missing are made as MATLAB does. What is there already, and not older than
-its picture, is kept, so that an interrupted run goes on where it stopped.
+any folder of pictures. LR pictures that are there are kept, of whatever kind they are; those that are missing are made
+as MATLAB does. `prepared.json` says which. What is there already, and not older than its picture, is kept, so that an
+interrupted run goes on where it stopped.
 
 With `--also_half` every picture comes at half its size besides, as `<name>_half`: photographs that are a little
 blurred, noisy or compressed make poor targets, and are sharper and cleaner so.
 """
 
 import functools
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +20,12 @@ from etils import epath
 from tqdm import tqdm
 
 from data.arrays import SUFFIX, write_picture
-from data.folders import find_pairs
+from data.folders import Choice, add_choice, find_pairs
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures import Pair, RGBPicture, imresize, read_pair, read_rgb
+from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, imresize, read_pair, read_rgb
 from msnlan_jax.runtime import command, files
 
+RECORD = "prepared.json"
 Target = tuple[epath.Path, RGBPicture]
 
 
@@ -35,7 +38,12 @@ class Counts(NamedTuple):
 
 
 def prepare(
-    folder: epath.PathLike, output: epath.PathLike, scales: tuple[int, ...], *, also_half: bool = False
+    folder: epath.PathLike,
+    output: epath.PathLike,
+    scales: tuple[int, ...],
+    *,
+    also_half: bool = False,
+    choice: Choice | None = None,
 ) -> Counts:
     """Write every picture of a data set and its LR pictures as arrays, in all of `folders.find_pairs`'s layouts.
 
@@ -44,15 +52,25 @@ def prepare(
         output: folder to write to; what is there and not older than its picture is kept.
         scales: factors of the LR pictures.
         also_half: whether to write every picture at half its size besides, as `<name>_half`.
+        choice: which folders hold the pictures, where that is not to be found.
 
     Raises:
-        FileNotFoundError, InputError: as `folders.find_pairs`; when a file cannot be written; and when `output` is
-            `folder`, whose pictures the arrays would hide.
+        FileNotFoundError, InputError: as `folders.find_pairs`; when a file cannot be written; when `output` is
+            `folder`, whose pictures the arrays would hide, or holds LR pictures from elsewhere; and when there are
+            other HR pictures for one scale than for another.
     """
     if files.absolute(folder) == files.absolute(output):
         raise InputError(f"--output: found the input folder {output}, expected another folder")
-    found = [find_pairs(folder, scale, split="train", may_lack_lr=True) for scale in scales]
+    found = [find_pairs(folder, scale, split="train", may_lack_lr=True, choice=choice) for scale in scales]
+    for scale, pairs in zip(scales, found, strict=True):
+        if [pair.hr for pair in pairs] != [pair.hr for pair in found[0]]:
+            raise InputError(
+                f"--scale: found other HR pictures for ×{scale}, in {pairs[0].hr.parent}, than for ×{scales[0]}, in "
+                f"{found[0][0].hr.parent}, expected one of these scales"
+            )
     output = files.prepare_output_dir(output, "--output")
+    origins = {f"X{scale}": describe_lr({"": pairs}) for scale, pairs in zip(scales, found, strict=True)}
+    _record(output, origins)
     tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter for most of their time
     try:
@@ -62,6 +80,33 @@ def prepare(
         pool.shutdown(cancel_futures=True)
     broken = [result for result in results if isinstance(result, str)]
     return Counts(results.count(True), results.count(False), broken)
+
+
+def read_record(folder: epath.PathLike) -> dict[str, str]:
+    """Return where the LR pictures of prepared arrays come from, by scale ("X4"); nothing of any other folder."""
+    path = epath.Path(folder) / RECORD
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise InputError(f"{path}: damaged, expected where LR pictures come from, by scale; prepare in another folder")
+    return found
+
+
+def _record(output: epath.Path, origins: dict[str, str]) -> None:
+    """Note where LR pictures come from; raises InputError where those that were prepared before come from elsewhere."""
+    before = read_record(output)
+    for scale, origin in origins.items():
+        if (old := before.get(scale, origin)) != origin:
+            raise InputError(
+                f"--output: found LR pictures {scale} in {output} that were {old}, expected another folder for those "
+                f"{origin}"
+            )
+    if before != before | origins:
+        files.write_bytes(output / RECORD, json.dumps(before | origins, indent=1).encode() + b"\n")
 
 
 def _prepare_picture(pairs: dict[int, Pair], output: epath.Path, also_half: bool) -> bool | str:
@@ -99,16 +144,22 @@ def _is_fresh(target: epath.Path, source: epath.Path) -> bool:
 def main() -> None:
     """Prepare as the flags say."""
     parser = command.Parser("python -m data.prepare", description=__doc__)
-    parser.add_argument("--input", required=True, help="data set in any layout, or pictures, in folders too")
+    parser.add_argument(
+        "--input", type=command.path, required=True, help="data set in any layout, or pictures, in folders too"
+    )
     parser.add_argument("--output", required=True, help="folder for the arrays")
     parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures, each of these made (%(default)s)")
+    add_choice(parser)
     parser.add_argument(
         "--also_half",
         action="store_true",
         help="every picture at half its size besides: photographs that are a little blurred are better targets so",
     )
     flags = parser.parse_args()
-    counts = prepare(flags.input, flags.output, _parse_scales(flags.scale), also_half=flags.also_half)
+    choice = Choice(flags.hr_dir, flags.lr_dir)
+    counts = prepare(flags.input, flags.output, _parse_scales(flags.scale), also_half=flags.also_half, choice=choice)
+    for scale, origin in read_record(flags.output).items():
+        print(f"LR {scale}: {origin}")
     print(f"{counts.written} pictures prepared, {counts.kept} were there: {flags.output}")
     if counts.broken:
         print("\n".join(f"skipped: {message}" for message in counts.broken))

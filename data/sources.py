@@ -1,14 +1,16 @@
 """Where training pictures come from, as the experiment says."""
 
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
 from data import folders, photos
 from data.arrays import open_picture
+from data.prepare import read_record
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures import Pair, RGBPicture, read_pair
+from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, read_pair
 from msnlan_jax.training import Experiment
 
 SOURCES = ("photos", "folder", "div2k")
@@ -23,6 +25,7 @@ def training_pairs(experiment: Experiment) -> list[Pair]:
         InputError: on an unknown source, or a folder without pictures.
     """
     source, folder = experiment.data.source, experiment.data.dir
+    choice = folders.Choice(experiment.data.hr_dir, experiment.data.lr_dir, "config.data.")
     if source == "photos":
         if folder:
             raise InputError("config.data.source: found photos although config.data.dir is given, expected folder")
@@ -33,7 +36,21 @@ def training_pairs(experiment: Experiment) -> list[Pair]:
         raise InputError(
             f"config.data.dir: found none, expected a folder of pictures, as config.data.source is {source}"
         )
-    return folders.find_pairs(folder, experiment.scale, split="train", arrays=True)
+    return folders.find_pairs(folder, experiment.scale, split="train", arrays=True, choice=choice)
+
+
+def describe(experiment: Experiment, validation: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """Say on what is trained and validated, and where the LR pictures come from; raises as `training_pairs`."""
+    if folder := _tfds_folder(experiment):
+        said = [f"training on the pairs in {folder}, LR: read from there"]
+    else:
+        pairs = training_pairs(experiment)
+        origin = describe_lr({"": pairs})
+        if experiment.data.dir and (before := read_record(experiment.data.dir).get(f"X{experiment.scale}")):
+            origin += f", prepared from LR {before}"
+        said = [f"training on {len(pairs)} pairs of pictures, LR: {origin}"]
+    counts = ", ".join(f"{len(pairs)} of {name}" for name, pairs in validation.items())
+    return [*said, f"validating on {counts}, LR: {describe_lr(validation)}"]
 
 
 def _tfds_folder(experiment: Experiment) -> epath.Path | None:
@@ -45,7 +62,7 @@ def _tfds_folder(experiment: Experiment) -> epath.Path | None:
         return None
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     root = epath.Path(experiment.data.dir or default).expanduser()
-    if any((root / name).is_dir() for name in ("DIV2K_train_HR", "HR")):
+    if root.is_dir() and (experiment.data.hr_dir or folders.has_layout(root, "train")):
         return None
     name = f"div2k/bicubic_x{experiment.scale}"
     versions = [path.parent for path in (root / name).glob("*/dataset_info.json")]
@@ -69,7 +86,8 @@ def validation_sets(experiment: Experiment) -> dict[str, list[Pair]]:
                 f"config.eval.datasets: found {experiment.eval.datasets}, expected config.eval.data_dir with it"
             )
         return {"held_out": photos.held_out_pairs()}
-    return folders.find_datasets(experiment.eval.data_dir, experiment.eval.names, experiment.scale)
+    choice = folders.Choice(experiment.eval.hr_dir, experiment.eval.lr_dir, "config.eval.")
+    return folders.find_datasets(experiment.eval.data_dir, experiment.eval.names, experiment.scale, choice=choice)
 
 
 def open_pictures(experiment: Experiment) -> Pictures:

@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from data.cpu_tensorflow import tfds
-from data.folders import find_datasets, find_pairs
+from data.folders import Choice, add_choice, find_datasets, find_pairs
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_pair
 from msnlan_jax.runtime import command
@@ -26,11 +26,13 @@ class PairsConfig(tfds.core.BuilderConfig):
         folder: the data set, or the folder of benchmark sets.
         scale: up-scaling factor.
         sets: names of the benchmark sets; all of them when empty.
+        choice: which folders hold the pictures, where that is not to be found.
     """
 
     folder: str = ""
     scale: int = 4
     sets: Sequence[str] = ()
+    choice: Choice | None = None
 
 
 class _Pairs(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -57,7 +59,8 @@ class PairedFolder(_Pairs):
 
     def _split_generators(self, _: Any) -> dict[str, Any]:
         config = self.builder_config
-        return {"train": self._generate_examples(find_pairs(config.folder, config.scale, split="train"))}
+        pairs = find_pairs(config.folder, config.scale, split="train", choice=config.choice)
+        return {"train": self._generate_examples(pairs)}
 
 
 class BenchmarkSets(_Pairs):
@@ -65,7 +68,7 @@ class BenchmarkSets(_Pairs):
 
     def _split_generators(self, _: Any) -> dict[str, Any]:
         config = self.builder_config
-        sets = find_datasets(config.folder, config.sets, config.scale)
+        sets = find_datasets(config.folder, config.sets, config.scale, choice=config.choice)
         return {name: self._generate_examples(pairs) for name, pairs in sets.items()}
 
 
@@ -93,8 +96,10 @@ def main() -> None:
     parser.add_argument("--output", type=command.path, required=True, help="TFDS data_dir")
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), default=4, help="up-scaling factor (%(default)s)")
     parser.add_argument("--benchmark", action="store_true", help="write every set in --input as a split")
+    add_choice(parser)
     flags = parser.parse_args()
-    config = PairsConfig(name=f"x{flags.scale}", folder=flags.input, scale=flags.scale)
+    choice = Choice(flags.hr_dir, flags.lr_dir)
+    config = PairsConfig(name=f"x{flags.scale}", folder=flags.input, scale=flags.scale, choice=choice)
     print(write(BenchmarkSets if flags.benchmark else PairedFolder, config, flags.output))
 
 

@@ -1,7 +1,7 @@
 """Pairs of low- and high-resolution pictures, read and checked."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -9,6 +9,7 @@ from etils import epath
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures.images import RGBPicture, read_rgb
 from msnlan_jax.pictures.resize import imresize
+from msnlan_jax.runtime import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Pair:
         name: what the picture is called in results.
         hr: the high-resolution file.
         lr: the low-resolution file; None when it is to be made from `hr` by MATLAB's bicubic.
+        note: what else there is to say of where LR pictures come from, such as that those there are for another scale.
     """
 
     name: str
     hr: epath.Path
     lr: epath.Path | None = None
+    note: str = ""
 
 
 def read_pair(
@@ -71,9 +74,47 @@ def crop_to(hr: RGBPicture, size: tuple[int, int], scale: int, what: str, source
         InputError: when the sizes do not belong together.
     """
     h, w = hr.shape[:2]
-    if not any(np.array_equal(size, (h - h % multiple, w - w % multiple)) for multiple in (1, scale, 12)):
+    if not fits_size(hr, size, scale):
         raise InputError(
             f"{source}: found {h}×{w} pixels, expected {size[0]}×{size[1]} (the size of {what}), "
             f"with at most a remainder by {scale} or by 12 more"
         )
     return hr[: size[0], : size[1]]
+
+
+def fits_size(hr: RGBPicture, size: tuple[int, int], scale: int) -> bool:
+    """Whether `crop_to` can crop a picture to a height and width."""
+    h, w = hr.shape[:2]
+    return any(np.array_equal(size, (h - h % multiple, w - w % multiple)) for multiple in (1, scale, 12))
+
+
+def describe_lr(datasets: Mapping[str, Sequence[Pair]]) -> str:
+    """Say where the LR pictures of data sets come from: "read from LR_bicubic/X4", "made by bicubic".
+
+    Folders are said as from the set's; where sets differ, each is named.
+    """
+    by_text: dict[str, list[str]] = {}
+    for name, pairs in datasets.items():
+        by_text.setdefault(_describe_set(pairs), []).append(name)
+    if len(by_text) == 1:
+        return next(iter(by_text))
+    return "; ".join(f"{text} ({', '.join(names)})" for text, names in by_text.items())
+
+
+def _describe_set(pairs: Sequence[Pair]) -> str:
+    folders = list(dict.fromkeys(_folder_of(pair.hr, pair.lr) for pair in pairs if pair.lr is not None))
+    made = sum(pair.lr is None for pair in pairs)
+    said = [f"read from {', '.join(folders)}"] if folders else []
+    if made:
+        said.append("made by bicubic" + (f" for {made} of {len(pairs)}" if folders else ""))
+    notes = list(dict.fromkeys(pair.note for pair in pairs if pair.note))
+    return ", ".join(said) + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _folder_of(hr: epath.Path, lr: epath.Path) -> str:
+    """Return an LR file's folder, from the one that holds the HR file's folder too; its name where it is that."""
+    folder = lr.parent
+    if folder == hr.parent:
+        return str(files.absolute(folder).name)
+    root = next((above for above in folder.parents if hr.is_relative_to(above)), None)
+    return str(folder) if root is None else folder.relative_to(root).as_posix()

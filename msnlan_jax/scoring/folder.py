@@ -7,7 +7,16 @@ from etils import epath
 from tqdm import tqdm
 
 from msnlan_jax.errors import InputError, naming
-from msnlan_jax.pictures import RGBPicture, crop_to, list_images, read_rgb
+from msnlan_jax.pictures import (
+    RGBPicture,
+    crop_to,
+    list_images,
+    read_folder_name,
+    read_picture_name,
+    read_rgb,
+    split_mixed,
+)
+from msnlan_jax.runtime import files
 from msnlan_jax.scoring.protocol import Protocol, check_size
 from msnlan_jax.scoring.scored import Reconstruction, ScoredPicture
 from msnlan_jax.scoring.sharing import Share
@@ -15,15 +24,11 @@ from msnlan_jax.scoring.sharing import Share
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """The files of one picture: `hr` the true one, `sr` a method's."""
+    """What one picture is called, and its files: `hr` the true one, `sr` a method's."""
 
+    name: str
     hr: epath.Path
     sr: epath.Path
-
-    @property
-    def name(self) -> str:
-        """What the picture is called in results."""
-        return str(self.hr.stem)
 
     def read(self, scale: int) -> tuple[RGBPicture, RGBPicture]:
         """Return SR and HR, the latter cropped at the bottom and right to the size of the former.
@@ -38,14 +43,21 @@ class Match:
 def match_folders(sr_dir: epath.PathLike, hr_dir: epath.PathLike, scale: int) -> list[Match]:
     """Find the SR picture of each HR picture: `<name>.*`, or else `<name>x4*` or `<name>_*`.
 
+    Where LR pictures lie among the HR ones, as in SelfExSR's folders, they are passed over, and pictures are called
+    what both have in common.
+
     Raises:
         FileNotFoundError: when a folder, or the picture of one name, is missing.
-        InputError: when a folder is empty, or a picture ambiguous.
+        InputError: when a folder is empty or of LR pictures, or a picture ambiguous.
     """
-    hr_files, sr_files = (_pictures(folder) for folder in (hr_dir, sr_dir))
-    if len({path.stem for path in hr_files}) < len(hr_files):
+    found, sr_files = (_pictures(folder) for folder in (hr_dir, sr_dir))
+    if read_folder_name(files.absolute(hr_dir).name).role == "lr":
+        raise InputError(f"{hr_dir}: found a folder of LR pictures, expected their HR pictures'")
+    hr_files, lr_files = split_mixed(found, scale)
+    names = {path: read_picture_name(path.stem).base if lr_files else path.stem for path in hr_files}
+    if len(set(names.values())) < len(names):
         raise InputError(f"{hr_dir}: found two pictures of one name, expected different names")
-    return [Match(hr, _match(hr, [path.stem for path in hr_files], sr_files, scale)) for hr in hr_files]
+    return [Match(name, hr, _match(name, hr, list(names.values()), sr_files, scale)) for hr, name in names.items()]
 
 
 def check_matches(matches: Sequence[Match], scale: int, border: int | None = None) -> dict[str, tuple[int, int]]:
@@ -88,9 +100,8 @@ def score_matches(
         yield ScoredPicture(dataset, match.name, number, len(matches), hr, made)
 
 
-def _match(hr: epath.Path, stems: Sequence[str], sr_files: Sequence[epath.Path], scale: int) -> epath.Path:
+def _match(name: str, hr: epath.Path, stems: Sequence[str], sr_files: Sequence[epath.Path], scale: int) -> epath.Path:
     """Return the SR picture of an HR picture, by name."""
-    name = hr.stem
     # A longer HR name, as in "0801" and "0801_b", owns the files that begin with it.
     longer = tuple(stem for stem in stems if stem != name and stem.startswith(name))
     matches = [path for path in sr_files if path.stem == name] or [

@@ -36,6 +36,8 @@ class TrainingData:
 
     source: str
     dir: str
+    hr_dir: str
+    lr_dir: str
     loader: str
 
 
@@ -45,6 +47,8 @@ class ValidationData:
 
     data_dir: str
     datasets: str
+    hr_dir: str
+    lr_dir: str
     inference: str
 
     @property

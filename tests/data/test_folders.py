@@ -69,24 +69,41 @@ def test_a_bare_folder(tmp_path):
 
 
 def test_photos_to_train_on_may_be_in_folders(tmp_path):
-    """But pairs are no photos, and a data set to score is one folder."""
+    """Sets of pairs among them are pairs; HR pictures alone are passed over; and a data set to score is one folder."""
     save(tmp_path, "a.png")
     save(tmp_path / "trip", "a.png", "b.c.jpg")
     save(tmp_path / "trip" / "day 2", "z.png")
-    for pairs in (".thumbs", "LR_bicubic", "trip/hr", "mine/LRbicx4", "DIV2K_valid_HR", "LRx4", "set x2 LR/X2"):
-        save(tmp_path / pairs, "no.png")
-    assert relative(find_pairs(tmp_path, 4, split="train"), tmp_path) == [
+    for alone in (".thumbs", "trip/hr", "trip/SR", "DIV2K_valid_HR"):
+        save(tmp_path / alone, "no.png")
+    save(tmp_path / "set" / "GT", "y.png")
+    save(tmp_path / "set" / "LQ", "y.png")
+    expected = [
         ("a", "a.png", None),
+        ("set_y", "set/GT/y.png", "set/LQ/y.png"),
         ("trip_a", "trip/a.png", None),
         ("trip_b.c", "trip/b.c.jpg", None),
         ("trip_day 2_z", "trip/day 2/z.png", None),
     ]
+    assert relative(find_pairs(tmp_path, 1, split="train"), tmp_path) == expected
+    (tmp_path / "trip" / "again").symlink_to(tmp_path / "trip")
+    assert relative(find_pairs(tmp_path, 1, split="train"), tmp_path) == expected
     save(tmp_path / "one", "x.png")
     save(tmp_path / "one" / "below", "y.png")
     assert [pair.name for pair in find_pairs(tmp_path / "one", 4)] == ["x"]
     save(tmp_path, "trip_a.jpg")
-    with pytest.raises(InputError, match=r": found two pictures called trip_a, trip_a\.jpg and trip/a\.png, expected"):
+    with pytest.raises(InputError, match=r": found two pictures called trip_a, trip/a\.png and trip_a\.jpg, expected"):
+        find_pairs(tmp_path, 1, split="train")
+
+
+@pytest.mark.parametrize("folder", ["LR_bicubic", "mine/LRbicx4", "LRx4", "set x2 LR/X2", "deep/down/lq"])
+def test_lr_pictures_alone_are_not_passed_over(tmp_path, folder):
+    save(tmp_path / "trip", "a.png")
+    save(tmp_path / folder, "no.png")
+    alone = folder.removesuffix("/X2")
+    with pytest.raises(InputError, match=rf"{alone}: found a folder of LR pictures, expected one of their HR pictures"):
         find_pairs(tmp_path, 4, split="train")
+    with pytest.raises(InputError, match=r": found a folder of LR pictures, expected their HR pictures' folder, or "):
+        find_pairs(tmp_path / folder, 4)
 
 
 def test_a_missing_lr_picture_is_named(tmp_path):

@@ -1,0 +1,153 @@
+"""Which LR pictures belong to the HR pictures of a set, if any do."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from etils import epath
+
+from data.arrays import open_picture
+from data.search import MADE, Search, Sub, named_by, subfolders
+from msnlan_jax.errors import InputError
+from msnlan_jax.pictures import Pair, count_scales, fits_size, match_names, read_folder_name, read_picture_name
+
+_DEEPEST = 4  # folders below one of LR pictures that are looked into: LR/LRBI/Set5/x4
+
+
+class Source(NamedTuple):
+    """LR pictures that lie together: where, for which scale, as far as names say it, and whether they are parts."""
+
+    path: epath.Path
+    scale: int | None
+    is_sub: bool
+    pictures: Sequence[epath.Path]
+
+
+def find_sources(search: Search, sub: Sub, scale: int | None = None, depth: int = 0) -> Iterator[Source]:
+    """Yield the folders of pictures in a folder of LR ones, or itself."""
+    scale = sub.name.scale or scale
+    pictures, below = search.pictures(sub.path), subfolders(sub.path)
+    if pictures or not below:
+        yield Source(sub.path, scale, sub.name.is_sub, pictures)
+    for other in below:
+        if depth < _DEEPEST and other.name.split in ("", search.split):
+            yield from find_sources(search, other, scale, depth + 1)
+
+
+def pair_up(
+    search: Search, folder: epath.Path, hr: Sequence[epath.Path], sources: Sequence[Source], *, is_sub: bool = False
+) -> list[Pair]:
+    """Pair HR pictures with LR ones, or with none where there are none for this scale.
+
+    Args:
+        search: what is looked for.
+        folder: the set's, for messages.
+        hr: the HR pictures.
+        sources: the LR pictures that there are.
+        is_sub: whether the HR pictures are parts of larger ones.
+
+    Raises:
+        FileNotFoundError: when an HR picture lacks its LR one, if none may.
+        InputError: when there are two sources, or two pictures, to choose from; or those there are do not fit.
+    """
+    source, note = _choose(search, folder, sources, is_sub)
+    if source is None:
+        return [Pair(path.stem, path, None, note) for path in hr]
+    found = match_names(hr, source.pictures, search.scale)
+    lacking = [path for path in hr if path not in found.lr]
+    if lacking and search.may_lack_lr and found.left:
+        raise InputError(
+            f"{found.left[0]}: found the LR picture of no HR picture, and none of {lacking[0]}, "
+            "expected names that belong together"
+        )
+    if lacking and not search.may_lack_lr:
+        missing = f"{found.names[lacking[0]]}{found.suffix}{lacking[0].suffix}"
+        raise FileNotFoundError(f"{source.path}/{missing}: no such file, expected the LR of {lacking[0]}")
+    if found.left:
+        note = f"{len(found.left)} without HR, as {found.left[0].name}"
+    pairs = [Pair(found.names[path], path, found.lr.get(path), note) for path in hr]
+    if source.scale is None:
+        _check_scale(next((pair for pair in pairs if pair.lr), None), search.scale)
+    return pairs
+
+
+def split_by_size(pictures: Sequence[epath.Path], scale: int) -> tuple[list[epath.Path], list[epath.Path]]:
+    """Tell pictures "ax4" that are small versions of a picture "a" beside them from those that are not.
+
+    Returns:
+        HR files and LR files of this scale.
+
+    Raises:
+        InputError: when all small versions are of other scales, or one of these pictures is broken.
+    """
+    by_stem = {path.stem: path for path in pictures}
+    small = {}
+    for path in pictures:
+        name = read_picture_name(path.stem)
+        if name.scale and not name.role and name.base in by_stem:
+            lr, hr = open_picture(path), open_picture(by_stem[name.base])
+            if fits_size(hr, (lr.shape[0] * name.scale, lr.shape[1] * name.scale), name.scale):
+                small[path] = name.scale
+    fitting = [path for path, its_scale in small.items() if its_scale == scale]
+    if small and not fitting:
+        path, its_scale = next(iter(small.items()))
+        raise InputError(f"{path}: found an LR picture for ×{its_scale}, expected one for ×{scale}")
+    return [path for path in pictures if path not in small], fitting
+
+
+def _choose(search: Search, folder: epath.Path, sources: Sequence[Source], is_sub: bool) -> tuple[Source | None, str]:
+    """Return the LR pictures to take, if any, and what is to be said of others."""
+    choice, scale, chosen = search.choice, search.scale, None
+    if choice.lr_dir == MADE:
+        return None, "as asked"
+    if choice.lr_dir:
+        chosen = choice.locate("lr_dir", (folder, folder.parent))
+        sources = list(find_sources(search, Sub(chosen, named_by(chosen).name)))
+        is_sub = read_folder_name(chosen.name).is_sub
+    told = [(source, _scale_of(source, scale)) for source in sources]
+    fits = [source for source, its_scale in told if its_scale in (None, scale)]
+    fits = [source for source in fits if source.is_sub == is_sub] or fits
+    if len(fits) > 1:
+        one, two = (_within(source.path, folder) for source in fits[:2])
+        raise InputError(
+            f"{folder}: found LR pictures for ×{scale} in {one} and in {two}, "
+            f"expected {choice.flag}lr_dir to name one, or {MADE}"
+        )
+    if fits:
+        return fits[0], ""
+    if chosen is not None:
+        scales = count_scales(its_scale for _, its_scale in told if its_scale)
+        there = f"LR pictures for {scales} only" if scales else "no LR pictures"
+        raise InputError(f"{choice.flag}lr_dir: found {there} in {chosen}, expected some for ×{scale}")
+    return None, ", ".join(f"{_within(source.path, folder)} is for ×{its_scale}" for source, its_scale in told)
+
+
+def _scale_of(source: Source, scale: int) -> int | None:
+    """Return the scale that LR pictures are for, if their folder says it, or all their names; the one that is wanted
+    where some are for that."""
+    if source.scale is not None:
+        return source.scale
+    said = {read_picture_name(path.stem).scale for path in source.pictures}
+    if scale in said:
+        return scale
+    return min(each for each in said if each) if said and None not in said else None
+
+
+def _check_scale(pair: Pair | None, scale: int) -> None:
+    """Refuse a set whose LR pictures, of which no name says it, are by their size for another scale."""
+    if pair is None or pair.lr is None:
+        return
+    try:
+        hr, lr = open_picture(pair.hr), open_picture(pair.lr)
+    except InputError:
+        return  # found broken, and named, with the others
+    others = [n for n in range(1, 9) if fits_size(hr, (lr.shape[0] * n, lr.shape[1] * n), n)]
+    if others and scale not in others:
+        raise InputError(
+            f"{pair.lr}: found an LR picture for ×{others[0]}, {lr.shape[0]}×{lr.shape[1]} pixels where {pair.hr} has "
+            f"{hr.shape[0]}×{hr.shape[1]}, expected one for ×{scale}"
+        )
+
+
+def _within(path: epath.Path, folder: epath.Path) -> str:
+    """Write a path as from a folder, where it lies in it."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
