@@ -195,7 +195,7 @@ def in_zip(way: Way, names: str = "") -> Way:
             case 0:
                 del members[at]
             case 1:
-                members[at] = way(rng, name.encode()).decode("latin1").replace("\0", "") or "x", content
+                members[at] = way(rng, name.encode()).decode("latin1").replace("\0", "")[:1000] or "x", content
             case _:
                 members[at] = name, way(rng, content)
         buffer = io.BytesIO()
