@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,16 @@ def golden() -> Path:
 def shared_images() -> Path:
     """Test sets and photos (SPEC.md §7)."""
     return _shared("images")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, help="how many damaged inputs of each kind; by default a few")
+
+
+@pytest.fixture
+def fuzz_count(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """Given how many damaged inputs take a second or two, return how many are wanted."""
+    return lambda few: few if (wanted := request.config.getoption("--fuzz")) is None else wanted
 
 
 @pytest.fixture
