@@ -115,8 +115,10 @@ def _by_channels(page: tifffile.TiffPage) -> DeepPicture:
         name = getattr(page.photometric, "name", page.photometric)
         raise ValueError(f"found colours of kind {name} in more than 8 bits, expected gray, RGB or CMYK")
     values = page.asarray()
-    if page.axes not in ("YX", "YXS", "SYX") or values.dtype != np.uint16:
-        raise ValueError(f"found {values.dtype} along the axes {page.axes}, expected rows, columns and channels")
+    is_known = page.axes in ("YX", "YXS", "SYX") and values.ndim == len(page.axes) and 0 not in values.shape
+    if not is_known or values.dtype != np.uint16:
+        found = f"{values.dtype} {values.shape} along the axes {page.axes}"
+        raise ValueError(f"found {found}, expected rows, columns and channels")
     values = np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
     return np.array(values[:, :, None] if page.axes == "YX" else values)
 

@@ -15,6 +15,12 @@ _SPECIAL = {
     "^": r"\textasciicircum{}",
     "×": r"$\times$",
     "–": "--",
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "[": "{[}",  # after the end of a row it would be the space below
+    "]": "{]}",
+    '"': r"\textquotedbl{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

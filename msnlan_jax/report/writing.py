@@ -15,7 +15,7 @@ from msnlan_jax.report.results import DatasetResult, Results, write_results
 from msnlan_jax.report.showcase import Crop, Sample, Showcase, check_crops
 from msnlan_jax.report.strips import side_by_side
 from msnlan_jax.report.tables import BICUBIC
-from msnlan_jax.runtime import files
+from msnlan_jax.runtime import command, files
 from msnlan_jax.scoring import Reconstruction, ScoredPicture, Scores
 
 
@@ -85,8 +85,11 @@ def collect_results(
         InputError: when a set goes on after its end, or has two pictures of one name; when a file cannot be written;
             and whatever scoring raises.
     """
+    printable = command.printable  # names are bytes, and not all are text
+    start = dataclasses.replace(start, weights=printable(start.weights), method=printable(start.method))
     results, output = start, epath.Path(output)
-    for dataset, of_set in itertools.groupby(pictures, key=lambda picture: picture.dataset):
+    named = (dataclasses.replace(p, name=printable(p.name), dataset=printable(p.dataset)) for p in pictures)
+    for dataset, of_set in itertools.groupby(named, key=lambda picture: picture.dataset):
         tally = _SetTally(dataset)
         for picture in of_set:
             if dataset in results.datasets:

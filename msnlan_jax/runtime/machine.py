@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 from pathlib import Path
 
 import jax
@@ -9,10 +10,11 @@ import jax
 GB = 10**9
 # Of the memory that is free, so much is taken if nobody says.
 _SHARE = 0.8
-# Where a container's bound is, what it has taken of it, and the name of what could be given back: versions 2 and 1.
+# Where a container's bound is, as what it is listed in /proc/self/cgroup, what it has taken of it, and the name of what
+# could be given back: versions 2 and 1.
 _CGROUPS = (
-    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ("sys/fs/cgroup", "", "memory.max", "memory.current", "inactive_file"),
+    ("sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
@@ -43,16 +45,29 @@ def count_cores() -> int:
 
 
 def free_bytes(root: Path = Path("/")) -> int:
-    """Memory that can be had without swapping, within the bounds of a container."""
+    """Memory that can be had without swapping, within the bounds of containers and of `ulimit -v`, as they are now."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     if (available := _number(root / "proc/meminfo", r"^MemAvailable: *(\d+) kB")) is not None:
         found.append(available * 1024)
-    for folder, bound, used, cached in _CGROUPS:
-        most, taken = (_number(root / folder / name, r"^(\d+)") for name in (bound, used))
-        if most is not None and taken is not None:
-            # Files read once are given up when memory is short.
-            found.append(most - taken + (_number(root / folder / "memory.stat", rf"^{cached} (\d+)") or 0))
+    for top, controller, bound, used, cached in _CGROUPS:
+        for folder in _own_folders(root, top, controller):
+            most, taken = (_number(folder / name, r"^(\d+)") for name in (bound, used))
+            if most is not None and taken is not None:
+                # Files read once are given up when memory is short.
+                found.append(most - taken + (_number(folder / "memory.stat", rf"^{cached} (\d+)") or 0))
+    if (addresses := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        mapped = _number(root / "proc/self/statm", r"^(\d+)") or 0
+        found.append(addresses - mapped * os.sysconf("SC_PAGE_SIZE"))
     return max(0, min(found))
+
+
+def _own_folders(root: Path, top: str, controller: str) -> list[Path]:
+    """Return the folders of this process's groups, from the innermost to the one that holds all."""
+    listed = root / "proc/self/cgroup"
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    paths = [path for _, names, path in (line.split(":", 2) for line in lines) if controller in names.split(",")]
+    folder = root / top / (paths[0].lstrip("/") if paths else "")
+    return [found for found in (folder, *folder.parents) if found.is_relative_to(root / top)]
 
 
 def _number(path: Path, pattern: str) -> int | None:

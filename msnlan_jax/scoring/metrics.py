@@ -45,7 +45,9 @@ def psnr(sr: SRPicture, hr: RGBPicture, border: int, channel: str = "y") -> floa
     sr, hr = _crop(sr, hr, border)
     difference = sr.astype(np.float64) - hr.astype(np.float64)
     error = float(np.mean(np.square(difference if _is_rgb(channel) else difference @ _LUMA)))
-    return 10 * math.log10(255**2 / error) if error > 0 else math.inf
+    if error == 0:
+        return math.inf
+    return 10 * math.log10(255**2 / error) if error < math.inf else -error  # NaN for a picture that has some
 
 
 def ssim(sr: SRPicture, hr: RGBPicture, border: int, channel: str = "y") -> float:

@@ -185,3 +185,21 @@ def test_figures_for_papers(tmp_path):
         "crops_Set5_写$真$.pdf",
         "crops_Set5_写$真$.png",
     ]
+
+
+def test_names_that_are_no_text_or_marks_elsewhere(tmp_path):
+    """As file systems hold them: they cost no scores, and are shown as they are."""
+    names = ["a|b<script>", "[x] _y_", "\udcff", "new\nline", "esc\x1b[2J"]
+    pictures = [scored("S|[1]", name, 30.0, place=(i, 5)) for i, name in enumerate(names, 1)]
+    start = dataclasses.replace(START, weights="w\udcff.pt", has_images=True)
+    table = report.make_report(pictures, start, tmp_path, report.Extras())
+    assert "| S\\|\\[1\\] | 5 | ours |" in table
+    shown = (tmp_path / "results.md").read_text()
+    assert "| S\\|\\[1\\]/a\\|b&lt;script&gt; |" in shown
+    assert "| S\\|\\[1\\]/\\[x\\] \\_y\\_ |" in shown
+    rows = (tmp_path / "results.tex").read_text()
+    assert "\n{[}x{]} \\_y\\_ & " in rows
+    assert "\na\\textbar{}b\\textless{}script\\textgreater{} & " in rows
+    found = read_results(tmp_path / "results.json").datasets["S|[1]"].images
+    assert set(found) == {"a|b<script>", "[x] _y_", "\\udcff", "new\\nline", "esc\\x1b[2J"}
+    assert "<script>" not in (tmp_path / "report.html").read_text().split("<main")[1].split("</main>")[0]

@@ -1,3 +1,6 @@
+import os
+import resource
+
 import jax
 import pytest
 
@@ -34,3 +37,17 @@ def test_free_memory_is_what_a_container_leaves(tmp_path, folder, names):
     for text, expected in (("max\n", 700 * 1024), ("600000\n", 250_000), ("300000\n", 0)):
         (tmp_path / folder / bound).write_text(text)
         assert machine.free_bytes(tmp_path) == expected
+
+
+def test_groups_within_groups_and_the_limit_of_addresses(tmp_path, monkeypatch):
+    top = tmp_path / "sys/fs/cgroup"
+    for folder, bound in (("", "max"), ("user", "500000"), ("user/run", "900000"), ("other", "1000")):
+        (top / folder).mkdir(parents=True, exist_ok=True)
+        (top / folder / "memory.max").write_text(f"{bound}\n")
+        (top / folder / "memory.current").write_text("100000\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("3:cpu,cpuacct:/elsewhere\n0::/user/run\n")
+    assert machine.free_bytes(tmp_path) == 400_000
+    (tmp_path / "proc/self/statm").write_text("10 5 3 1 0 4 0\n")
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (300_000, 10**9))
+    assert machine.free_bytes(tmp_path) == 300_000 - 10 * os.sysconf("SC_PAGE_SIZE")

@@ -143,3 +143,12 @@ def test_other_arrays_are_refused(shape):
     for function in (metrics.psnr, metrics.ssim):
         with pytest.raises(InputError, match=r"^scores: found shape .*, expected \[H,W,3\]"):
             function(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), 2)
+
+
+def test_psnr_of_what_is_no_number():
+    hr = noise(0, 20, 20, 3)
+    sr = hr.astype(np.float32)
+    sr[10, 10] = np.nan
+    assert math.isnan(metrics.psnr(sr, hr, 2))
+    sr[10, 10] = np.inf
+    assert metrics.psnr(sr, hr, 2) == -math.inf

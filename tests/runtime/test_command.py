@@ -1,0 +1,81 @@
+"""What all commands share, tried in processes of their own where streams and signals matter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from msnlan_jax.runtime import command
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(code, *redirections):
+    """Run a command's code by a shell, standard output and error redirected; return its exit code and what is shown."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "JAX_COMPILATION_CACHE_DIR": "/tmp"}
+    program = f"from msnlan_jax.runtime import command, files\n{code}"
+    line = f'"{sys.executable}" -c "$0" {" ".join(redirections)}'
+    found = subprocess.run(["bash", "-c", f"set -o pipefail; {line}", program], env=env, capture_output=True, text=True)
+    return found.returncode, found.stdout, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "redirection", "expected"),
+    [
+        ("command.run(lambda: print('×2'))", "", (0, "\\xd72\n", "")),
+        ("command.run(lambda: [command.say('×2'), files.write_bytes('/dev/null/x', b'')])", ">&-", (2, "", None)),
+        ("command.run(lambda: [print('x' * 9) for _ in range(99999)])", "| head -c 5", (141, "xxxxx", "")),
+    ],
+    ids=["ascii", "closed", "head"],
+)
+def test_streams_of_any_kind(code, redirection, expected):
+    found = run_python(code, redirection)
+    assert found[:2] == expected[:2]
+    assert expected[2] is None or found[2] == expected[2]
+    assert "Traceback" not in found[2]
+
+
+def test_memory_that_does_not_suffice_is_blamed_on_no_file(capsys):
+    def fill():
+        raise MemoryError("Unable to allocate 5 TiB")
+
+    with pytest.raises(SystemExit) as end:
+        command.run(fill)
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: memory: found too little (")
+    assert message.endswith(" GB are free now): Unable to allocate 5 TiB\n")
+
+
+def test_without_a_home_programs_are_not_kept(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr(Path, "expanduser", lambda self: (_ for _ in ()).throw(RuntimeError("no home")))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        command.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_printable():
+    assert command.printable("é ×2 \x1b[2J\n\udcff") == "é ×2 \\x1b[2J\\n\\udcff"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--a=1", "--a", "2"], ["--alpha=1", "-a2", "--al=3"], ["--yes", "--yes"]], ids=str
+)
+def test_a_flag_given_twice_is_refused(arguments, capsys):
+    parser = command.Parser()
+    parser.add_argument("-a", "--alpha")
+    parser.add_argument("--yes", action="store_true")
+    parser.add_argument("--each", action="append")
+    assert parser.parse_args(["--each", "1", "--each", "2", "--alpha", "--yes"[2:]]).each == ["1", "2"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(arguments)
+    assert "found it 2 times, expected it once" in capsys.readouterr().err
