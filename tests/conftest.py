@@ -1,5 +1,6 @@
 """What tests ask for: folders beside the repository (else they are skipped), and commands as a user types them."""
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -13,7 +14,7 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
-from tests.jobs import QUICK_COMPILATION
+from tests.jobs import FULL_OPTIMISATION, QUICK_COMPILATION
 
 if QUICK_COMPILATION not in os.environ.get("XLA_FLAGS", ""):
     # Read when the first program is compiled; processes that tests start inherit them.
@@ -69,6 +70,16 @@ def _shared_compilations(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder = folder.parent
     jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def full_optimisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile what `Programs` run as users do: for recorded numbers, and what runs longer than it compiles."""
+    from msnlan_jax.inference import programs
+
+    options = FULL_OPTIMISATION | programs.compiler_options()
+    monkeypatch.setattr(programs, "compiler_options", lambda: options)
+    monkeypatch.setattr(programs, "_jitted", functools.cache(programs._jitted.__wrapped__))
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,7 @@ def test_a_limit_changes_memory_and_not_the_result(network, monkeypatch):
     assert max(used) <= 2**15
 
 
-@pytest.mark.usefixtures("no_program")
+@pytest.mark.usefixtures("no_program", "full_optimisation")
 @pytest.mark.parametrize(("mode", "array", "blended"), [("chop", (40, 56), 0), ("tile", (32, 32), 32 * 50)])
 def test_a_limit_holds_for_tiles_too(network, mode, array, blended, monkeypatch):
     lr = picture(0, 50, 41, 3)

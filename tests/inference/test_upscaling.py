@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.inference import INFERENCE_MODES, Options, predict, tiling, upscale
+from msnlan_jax.inference import INFERENCE_MODES, Options, Programs, predict, tiling, upscale
 from msnlan_jax.network import parameters
 from msnlan_jax.pictures.bicubic import Bicubic
 from msnlan_jax.pictures.images import to_rgb
@@ -32,18 +32,20 @@ def recorded(golden, scale, given, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_chop_equals_the_released_tiling(golden, scale):
     model, lr, expected = recorded(golden, scale, "lr", "chop")
-    found = predict(model, lr, Options("chop"))
+    found = predict(model, lr, Options("chop"), programs=Programs())
     assert relative_l2(found, expected) <= FORWARD
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_optimisation")
 @pytest.mark.parametrize("scale", [2, 4])
 def test_self_ensemble_equals_the_released_one(golden, scale):
     model, lr, expected = recorded(golden, scale, "lr_small", "x8")
-    found = predict(model, lr, Options(self_ensemble=True))
+    found = predict(model, lr, Options(self_ensemble=True), programs=Programs())
     assert relative_l2(found, expected) <= FORWARD
 
 

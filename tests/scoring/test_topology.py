@@ -1,4 +1,4 @@
-"""The same scores on one device, on eight, and by two processes; and which devices the pictures are made on."""
+"""The same scores on one device, on four, and by two processes; and which devices the pictures are made on."""
 
 import json
 import subprocess
@@ -91,11 +91,11 @@ def one_device(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_eight_devices_are_busy_and_score_as_one(one_device):
+def test_four_devices_are_busy_and_score_as_one(one_device):
     folder, expected, alone = one_device
-    (printed,) = score(folder.parent / "eight", devices=8)
-    assert {mode: len(devices) for mode, devices in printed["used"].items()} == dict.fromkeys(alone["used"], 8)
-    assert results(folder.parent / "eight") == expected
+    (printed,) = score(folder.parent / "four", devices=4)
+    assert {mode: len(devices) for mode, devices in printed["used"].items()} == dict.fromkeys(alone["used"], 4)
+    assert results(folder.parent / "four") == expected
     for name in ("programs", "values", "strips"):
         assert printed[name] == alone[name]
 
