@@ -139,7 +139,7 @@ def find_pictures(flags: argparse.Namespace, scale: int) -> dict[str, list[Pair]
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
     if not flags.data_dir:
         return photos.find_sets(names)
-    return folders.find_datasets(flags.data_dir, names, scale, choice=folders.Choice(flags.hr_dir, flags.lr_dir))
+    return folders.find_datasets(flags.data_dir, names, scale, choice=folders.read_choice(flags))
 
 
 def read_protocol(flags: argparse.Namespace, scale: int) -> scoring.Protocol:

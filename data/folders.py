@@ -9,8 +9,9 @@ from data.finding import Finder, Group, expected_pictures
 from data.search import MADE, Choice, Search, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, set_name
+from msnlan_jax.runtime import command
 
-__all__ = ["MADE", "Choice", "add_choice", "find_datasets", "find_pairs", "has_layout"]
+__all__ = ["MADE", "Choice", "add_choice", "find_datasets", "find_pairs", "has_layout", "read_choice"]
 
 
 def find_pairs(
@@ -108,8 +109,14 @@ def find_datasets(
 
 def add_choice(parser: argparse.ArgumentParser, besides: str = "") -> None:
     """Add the flags of a `Choice`; `besides` is what else the first is for."""
-    parser.add_argument("--hr_dir", default="", help=f"folder of HR pictures in a data set, or a path{besides}")
-    parser.add_argument("--lr_dir", default="", help=f"of LR pictures; {MADE}: by bicubic, whatever lies there")
+    of_lr = f"folder of LR pictures likewise; {MADE}: by bicubic, whatever lies there"
+    parser.add_argument("--hr_dir", type=command.path, help=f"folder of HR pictures in a data set, or a path{besides}")
+    parser.add_argument("--lr_dir", type=command.path, help=of_lr)
+
+
+def read_choice(flags: argparse.Namespace) -> Choice:
+    """Read the flags of `add_choice`."""
+    return Choice(flags.hr_dir or "", flags.lr_dir or "")
 
 
 def has_layout(folder: epath.PathLike, split: str = "valid") -> bool:

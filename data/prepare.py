@@ -20,7 +20,7 @@ from etils import epath
 from tqdm import tqdm
 
 from data.arrays import SUFFIX, write_picture
-from data.folders import Choice, add_choice, find_pairs
+from data.folders import Choice, add_choice, find_pairs, read_choice
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, imresize, read_pair, read_rgb
 from msnlan_jax.runtime import command, files
@@ -147,8 +147,10 @@ def main() -> None:
     parser.add_argument(
         "--input", type=command.path, required=True, help="data set in any layout, or pictures, in folders too"
     )
-    parser.add_argument("--output", required=True, help="folder for the arrays")
-    parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures, each of these made (%(default)s)")
+    parser.add_argument("--output", type=command.path, required=True, help="folder for the arrays")
+    parser.add_argument(
+        "--scale", default="2,3,4", help="factors of the LR pictures; missing ones are made (%(default)s)"
+    )
     add_choice(parser)
     parser.add_argument(
         "--also_half",
@@ -156,10 +158,10 @@ def main() -> None:
         help="every picture at half its size besides: photographs that are a little blurred are better targets so",
     )
     flags = parser.parse_args()
-    choice = Choice(flags.hr_dir, flags.lr_dir)
-    counts = prepare(flags.input, flags.output, _parse_scales(flags.scale), also_half=flags.also_half, choice=choice)
+    scales, choice = _parse_scales(flags.scale), read_choice(flags)
+    counts = prepare(flags.input, flags.output, scales, also_half=flags.also_half, choice=choice)
     for scale, origin in read_record(flags.output).items():
-        print(f"LR {scale}: {origin}")
+        command.say(f"LR {scale}: {origin}")
     print(f"{counts.written} pictures prepared, {counts.kept} were there: {flags.output}")
     if counts.broken:
         print("\n".join(f"skipped: {message}" for message in counts.broken))

@@ -253,7 +253,7 @@ def test_reports_say_where_lr_pictures_come_from(invoke, files):
     save_noise(files / "data" / "pairs", {"gt/a.png": (24, 24, 3), "lq/a.png": (12, 12, 3)})
     flags = ["eval", "--data_dir", "data", "--datasets", "pairs", "--scale", "2", "--weights", "bicubic", "--output"]
     scores = {}
-    for lr_dir, said in (("", "read from lq"), ("made", "made by bicubic (as asked)")):
+    for lr_dir, said in (("lq", "read from lq"), ("made", "made by bicubic (as asked)")):
         assert invoke(*flags, f"new{lr_dir}", f"--lr_dir={lr_dir}").code == 0
         for name in ("results.md", "report.html", "results.tex"):
             assert f"LR: {said}" in (files / f"new{lr_dir}" / name).read_text()
