@@ -11,6 +11,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, set_name
 from msnlan_jax.runtime import command
 
+_USES = {"train": "train on", "valid": "score"}
 __all__ = ["MADE", "Choice", "add_choice", "find_datasets", "find_pairs", "has_layout", "read_choice"]
 
 
@@ -49,7 +50,9 @@ def find_pairs(
         raise InputError(f"{folder}: found a file, expected a folder with a data set")
     groups = Finder(Search(scale, split, arrays, may_lack_lr, choice or Choice())).find(folder)
     if not groups:
-        raise InputError(f"{folder}: found no pictures, expected {expected_pictures(split)}")
+        others = [sub.path.name for sub in subfolders(folder) if sub.name.split not in ("", split)]
+        there = f" but those in {', '.join(others)}, which are not to {_USES[split]}" if others else ""
+        raise InputError(f"{folder}: found no pictures{there}, expected {expected_pictures(split)}")
     if split != "train" and len(groups) > 1:
         one, two = (group.folder.relative_to(folder) for group in groups[:2])
         raise InputError(f"{folder}: found a data set in {one} and another in {two}, expected one of these folders")

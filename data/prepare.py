@@ -26,6 +26,7 @@ from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, imresize, read_pa
 from msnlan_jax.runtime import command, files
 
 RECORD = "prepared.json"
+_MISSING = ", missing ones made by bicubic"
 Target = tuple[epath.Path, RGBPicture]
 
 
@@ -69,8 +70,7 @@ def prepare(
                 f"{found[0][0].hr.parent}, expected one of these scales"
             )
     output = files.prepare_output_dir(output, "--output")
-    origins = {f"X{scale}": describe_lr({"": pairs}) for scale, pairs in zip(scales, found, strict=True)}
-    _record(output, origins)
+    _record(output, {f"X{scale}": _origin(pairs) for scale, pairs in zip(scales, found, strict=True)})
     tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter for most of their time
     try:
@@ -96,11 +96,18 @@ def read_record(folder: epath.PathLike) -> dict[str, str]:
     return found
 
 
+def _origin(pairs: list[Pair]) -> str:
+    """Say where the LR pictures of a set come from; the same however many of them there are."""
+    given = [pair for pair in pairs if pair.lr is not None]
+    said = describe_lr({"": [Pair(pair.name, pair.hr, pair.lr) for pair in given or pairs]})
+    return said + (_MISSING if given and len(given) < len(pairs) else "")
+
+
 def _record(output: epath.Path, origins: dict[str, str]) -> None:
     """Note where LR pictures come from; raises InputError where those that were prepared before come from elsewhere."""
     before = read_record(output)
     for scale, origin in origins.items():
-        if (old := before.get(scale, origin)) != origin:
+        if (old := before.get(scale, origin)).removesuffix(_MISSING) != origin.removesuffix(_MISSING):
             raise InputError(
                 f"--output: found LR pictures {scale} in {output} that were {old}, expected another folder for those "
                 f"{origin}"

@@ -189,6 +189,17 @@ def test_splits_and_scales_of_one_set_are_kept_apart(tmp_path, pictures):
     assert [pair.name for pair in find_pairs(tmp_path, 4, split="train")] == ["Canon_Train_4_Train4"]
 
 
+def test_pictures_left_for_scores_are_named(tmp_path):
+    save_noise(tmp_path, {"S/Test_x4/test_HR/a.png": (16, 16, 3), "S/Test_x4/test_LR/a.png": (4, 4, 3)})
+    save_noise(tmp_path, {"D/DIV2K_valid_HR/a.png": (16, 16, 3), "D/DIV2K_valid_LR_mild/ax4m.png": (4, 4, 3)})
+    for name, said in (("S", "Test_x4"), ("D", "DIV2K_valid_HR, DIV2K_valid_LR_mild")):
+        with pytest.raises(
+            InputError, match=f": found no pictures but those in {said}, which are not to train on, exp"
+        ):
+            find_pairs(tmp_path / name, SCALE, split="train")
+        assert [pair.name for pair in find_pairs(tmp_path / name, SCALE)] == ["a"]
+
+
 def test_a_folder_of_several_sets_is_trained_on_whole(tmp_path):
     save_noise(tmp_path, {"A/HR/a.png": (16, 16, 3), "A/LR_bicubic/X4/ax4.png": (4, 4, 3)})
     save_noise(tmp_path, {"B/gt/b.png": (16, 16, 3), "B/lq/b.png": (4, 4, 3), "photos/2/c.png": (16, 16, 3)})
