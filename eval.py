@@ -114,7 +114,7 @@ def score_network(flags: argparse.Namespace) -> Task:
     if flags.weights is None and weights == bundled.FALLBACK and flags.is_first:
         print(f"no weights for ×{flags.scale} come with the package: bicubic is scored; others are given by --weights")
     model = load_model(weights, scale=flags.scale)
-    datasets = read_datasets(flags, model.scale)
+    datasets = find_pictures(flags, model.scale)
     own = f"MSNLAN {weights}" if weights in bundled.NAMES else "MSNLAN"  # not to be taken for the published network
     method = "bicubic" if weights == "bicubic" else own
     protocol = read_protocol(flags, model.scale)
@@ -134,12 +134,12 @@ def score_network(flags: argparse.Namespace) -> Task:
     return scoring.bring_together(pictures, share, n_pictures, show_progress=True), start, extras
 
 
-def read_datasets(flags: argparse.Namespace, scale: int) -> dict[str, list[Pair]]:
+def find_pictures(flags: argparse.Namespace, scale: int) -> dict[str, list[Pair]]:
     """Find the pictures to score."""
     names = [name.strip() for name in flags.datasets.split(",") if name.strip()]
     if not flags.data_dir:
         return photos.find_sets(names)
-    return folders.find_datasets(flags.data_dir, names, scale, choice=folders.Choice(flags.hr_dir, flags.lr_dir))
+    return folders.find_datasets(flags.data_dir, names, scale, choice=folders.read_choice(flags))
 
 
 def read_protocol(flags: argparse.Namespace, scale: int) -> scoring.Protocol:

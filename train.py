@@ -23,7 +23,8 @@ def main() -> None:
     experiment = training.read_experiment(flags.config, jax.device_count())
     validation_sets = sources.validation_sets(experiment)
     if jax.process_index() == 0:
-        print(*sources.describe(experiment, validation_sets), sep="\n")
+        for line in sources.describe(experiment, validation_sets):
+            command.say(line)
     for pairs in validation_sets.values():
         scoring.check_pairs(pairs, experiment.scale)
     loader = make_loader(experiment, jax.process_index(), jax.process_count())

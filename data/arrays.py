@@ -42,7 +42,7 @@ def open_picture(path: epath.PathLike) -> RGBPicture:
         return values.reshape(header.shape, order="F" if header.is_fortran else "C")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file, expected a picture")
-    if not path.is_file():  # a pipe would never end
+    if not files.is_regular(path):  # a pipe would never end
         raise InputError(f"{path}: found no regular file, expected a picture")
     try:
         with path.open("rb") as file:

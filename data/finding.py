@@ -46,7 +46,7 @@ class Finder:
             beside = subs if path.is_relative_to(folder) else subfolders(path.parent)
             return [self._of_hr(folder, Sub(path, read_folder_name(path.name)), beside)]
         hr, own = self._choose_hr(folder, subs), self._search.pictures(folder)
-        lr = next((sub for sub in subs if sub.name.role == "lr"), None)
+        lr = next((sub for sub in subs if sub.name.role == "lr" and sub.name.split in ("", self._search.split)), None)
         if hr and own and not lr:
             if is_root:
                 raise InputError(

@@ -9,8 +9,10 @@ from data.finding import Finder, Group, expected_pictures
 from data.search import MADE, Choice, Search, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, set_name
+from msnlan_jax.runtime import command
 
-__all__ = ["MADE", "Choice", "add_choice", "find_datasets", "find_pairs", "has_layout"]
+_USES = {"train": "train on", "valid": "score"}
+__all__ = ["MADE", "Choice", "add_choice", "find_datasets", "find_pairs", "has_layout", "read_choice"]
 
 
 def find_pairs(
@@ -48,7 +50,9 @@ def find_pairs(
         raise InputError(f"{folder}: found a file, expected a folder with a data set")
     groups = Finder(Search(scale, split, arrays, may_lack_lr, choice or Choice())).find(folder)
     if not groups:
-        raise InputError(f"{folder}: found no pictures, expected {expected_pictures(split)}")
+        others = [sub.path.name for sub in subfolders(folder) if sub.name.split not in ("", split)]
+        there = f" but those in {', '.join(others)}, which are not to {_USES[split]}" if others else ""
+        raise InputError(f"{folder}: found no pictures{there}, expected {expected_pictures(split)}")
     if split != "train" and len(groups) > 1:
         one, two = (group.folder.relative_to(folder) for group in groups[:2])
         raise InputError(f"{folder}: found a data set in {one} and another in {two}, expected one of these folders")
@@ -108,8 +112,14 @@ def find_datasets(
 
 def add_choice(parser: argparse.ArgumentParser, besides: str = "") -> None:
     """Add the flags of a `Choice`; `besides` is what else the first is for."""
-    parser.add_argument("--hr_dir", default="", help=f"folder of HR pictures in a data set, or a path{besides}")
-    parser.add_argument("--lr_dir", default="", help=f"of LR pictures; {MADE}: by bicubic, whatever lies there")
+    of_lr = f"folder of LR pictures likewise; {MADE}: by bicubic, whatever lies there"
+    parser.add_argument("--hr_dir", type=command.path, help=f"folder of HR pictures in a data set, or a path{besides}")
+    parser.add_argument("--lr_dir", type=command.path, help=of_lr)
+
+
+def read_choice(flags: argparse.Namespace) -> Choice:
+    """Read the flags of `add_choice`."""
+    return Choice(flags.hr_dir or "", flags.lr_dir or "")
 
 
 def has_layout(folder: epath.PathLike, split: str = "valid") -> bool:

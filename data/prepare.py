@@ -20,12 +20,13 @@ from etils import epath
 from tqdm import tqdm
 
 from data.arrays import SUFFIX, write_picture
-from data.folders import Choice, add_choice, find_pairs
+from data.folders import Choice, add_choice, find_pairs, read_choice
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, imresize, read_pair, read_rgb
 from msnlan_jax.runtime import command, files
 
 RECORD = "prepared.json"
+_MISSING = ", missing ones made by bicubic"
 Target = tuple[epath.Path, RGBPicture]
 
 
@@ -69,8 +70,7 @@ def prepare(
                 f"{found[0][0].hr.parent}, expected one of these scales"
             )
     output = files.prepare_output_dir(output, "--output")
-    origins = {f"X{scale}": describe_lr({"": pairs}) for scale, pairs in zip(scales, found, strict=True)}
-    _record(output, origins)
+    _record(output, {f"X{scale}": _origin(pairs) for scale, pairs in zip(scales, found, strict=True)})
     tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter for most of their time
     try:
@@ -96,11 +96,18 @@ def read_record(folder: epath.PathLike) -> dict[str, str]:
     return found
 
 
+def _origin(pairs: list[Pair]) -> str:
+    """Say where the LR pictures of a set come from; the same however many of them there are."""
+    given = [pair for pair in pairs if pair.lr is not None]
+    said = describe_lr({"": [Pair(pair.name, pair.hr, pair.lr) for pair in given or pairs]})
+    return said + (_MISSING if given and len(given) < len(pairs) else "")
+
+
 def _record(output: epath.Path, origins: dict[str, str]) -> None:
     """Note where LR pictures come from; raises InputError where those that were prepared before come from elsewhere."""
     before = read_record(output)
     for scale, origin in origins.items():
-        if (old := before.get(scale, origin)) != origin:
+        if (old := before.get(scale, origin)).removesuffix(_MISSING) != origin.removesuffix(_MISSING):
             raise InputError(
                 f"--output: found LR pictures {scale} in {output} that were {old}, expected another folder for those "
                 f"{origin}"
@@ -147,8 +154,10 @@ def main() -> None:
     parser.add_argument(
         "--input", type=command.path, required=True, help="data set in any layout, or pictures, in folders too"
     )
-    parser.add_argument("--output", required=True, help="folder for the arrays")
-    parser.add_argument("--scale", default="2,3,4", help="factors of the LR pictures, each of these made (%(default)s)")
+    parser.add_argument("--output", type=command.path, required=True, help="folder for the arrays")
+    parser.add_argument(
+        "--scale", default="2,3,4", help="factors of the LR pictures; missing ones are made (%(default)s)"
+    )
     add_choice(parser)
     parser.add_argument(
         "--also_half",
@@ -156,10 +165,10 @@ def main() -> None:
         help="every picture at half its size besides: photographs that are a little blurred are better targets so",
     )
     flags = parser.parse_args()
-    choice = Choice(flags.hr_dir, flags.lr_dir)
-    counts = prepare(flags.input, flags.output, _parse_scales(flags.scale), also_half=flags.also_half, choice=choice)
+    scales, choice = _parse_scales(flags.scale), read_choice(flags)
+    counts = prepare(flags.input, flags.output, scales, also_half=flags.also_half, choice=choice)
     for scale, origin in read_record(flags.output).items():
-        print(f"LR {scale}: {origin}")
+        command.say(f"LR {scale}: {origin}")
     print(f"{counts.written} pictures prepared, {counts.kept} were there: {flags.output}")
     if counts.broken:
         print("\n".join(f"skipped: {message}" for message in counts.broken))

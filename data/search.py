@@ -56,7 +56,7 @@ class Search:
         """Return the pictures in a folder, by name; hidden ones are passed over."""
         found: list[epath.Path] = list_images(folder)
         if self.arrays:
-            found += [path for path in folder.glob(f"*{SUFFIX}") if path.name[0] != "."]
+            found += [path for path in folder.glob(f"*{SUFFIX}") if path.name[0] != "." and files.is_regular(path)]
         return sorted(found, key=lambda path: path.name)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from data.cpu_tensorflow import tfds
-from data.folders import Choice, add_choice, find_datasets, find_pairs
+from data.folders import Choice, add_choice, find_datasets, find_pairs, read_choice
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_pair
 from msnlan_jax.runtime import command
@@ -98,8 +98,7 @@ def main() -> None:
     parser.add_argument("--benchmark", action="store_true", help="write every set in --input as a split")
     add_choice(parser)
     flags = parser.parse_args()
-    choice = Choice(flags.hr_dir, flags.lr_dir)
-    config = PairsConfig(name=f"x{flags.scale}", folder=flags.input, scale=flags.scale, choice=choice)
+    config = PairsConfig(name=f"x{flags.scale}", folder=flags.input, scale=flags.scale, choice=read_choice(flags))
     print(write(BenchmarkSets if flags.benchmark else PairedFolder, config, flags.output))
 
 

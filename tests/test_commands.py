@@ -50,6 +50,12 @@ SMALL = "--config.batch_size=2 --config.patch_size=8 --config.data.source=folder
 MISTAKES = [
     ("eval --data_dir data --datasets broken --scale 2 --output out", "data/broken/HR/b.png: broken or unreadable"),
     ("eval --data_dir data --datasets mismatch --scale 2 --output out", "data/mismatch/HR/a.png: found 24×24 pixels"),
+    (f"{EVAL} --lr_dir none", "--lr_dir: no such folder none, neither in data/tiny nor by itself"),
+    (
+        "eval --data_dir data/mismatch/LR_bicubic/X2 --scale 2 --output out",
+        "data/mismatch/LR_bicubic/X2: found a folder",
+    ),
+    ("eval --lr_dir x --output out", "--lr_dir needs --data_dir"),
     ("eval --data_dir data --datasets empty --scale 2 --output out", "data/empty/HR: found no pictures"),
     ("eval --data_dir nothing --scale 2 --output out", "nothing: found no data sets or pictures"),
     (
@@ -196,7 +202,7 @@ def test_mistakes_end_in_one_line(invoke, files, line, message):
     assert snapshot(files) == before
 
 
-PROTOCOL = {"psnr": "luma", "ssim": "Y", "border": 2, "rounding": "uint8"}
+PROTOCOL = {"psnr": "luma", "ssim": "Y", "border": 2, "rounding": "uint8", "LR": "made by bicubic"}
 
 
 def read_results(folder):
@@ -229,6 +235,7 @@ def test_eval_and_scoring_its_pictures_agree(invoke, files, name):
     flags = ["--sr_dir", "new/eval/images/tiny", "--hr_dir", "data/tiny/HR", "--scale", 2, "--output", "new/score"]
     assert invoke("eval", *flags).code == 0
     scored = read_results(files / "new" / "score")
+    assert "LR" not in scored["protocol"]
     assert list(scored["datasets"]) == ["tiny"]
     for key in ("psnr", "ssim", "images"):
         assert scored["datasets"]["tiny"][key] == found["datasets"]["tiny"][key]
@@ -240,6 +247,20 @@ def test_eval_without_flags_scores_bicubic_on_the_built_in_photos(invoke, tmp_pa
     assert (found["scale"], found["weights"]) == (4, "bicubic")
     assert len(found["datasets"]["photos"]["images"]) == 5
     assert 20 < found["datasets"]["photos"]["psnr"] < 40
+
+
+def test_reports_say_where_lr_pictures_come_from(invoke, files):
+    save_noise(files / "data" / "pairs", {"gt/a.png": (24, 24, 3), "lq/a.png": (12, 12, 3)})
+    flags = ["eval", "--data_dir", "data", "--datasets", "pairs", "--scale", "2", "--weights", "bicubic", "--output"]
+    scores = {}
+    for lr_dir, said in (("lq", "read from lq"), ("made", "made by bicubic (as asked)")):
+        assert invoke(*flags, f"new{lr_dir}", f"--lr_dir={lr_dir}").code == 0
+        for name in ("results.md", "report.html", "results.tex"):
+            assert f"LR: {said}" in (files / f"new{lr_dir}" / name).read_text()
+        found = read_results(files / f"new{lr_dir}")
+        assert found["protocol"]["LR"] == said
+        scores[said] = found["datasets"]["pairs"]["psnr"]
+    assert len(set(scores.values())) == 2
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,8 @@ def match_names(hr: Sequence[epath.Path], lr: Sequence[epath.Path], scale: int) 
             by_name.setdefault(path.stem if lr_is_plain else said[path].base, []).append(path)
         pairs = {path: by_name[name][0] for path, name in names.items() if len(by_name.get(name, ())) == 1}
         if best is None or len(pairs) > len(best.lr):
-            best = Matches(pairs, names, [path for path in fits if path not in pairs.values()], [])
+            taken = set(pairs.values())
+            best = Matches(pairs, names, [path for path in fits if path not in taken], [])
     assert best is not None
     for path in hr:
         meant = {path.stem, said[path].base}
@@ -189,7 +190,7 @@ def match_names(hr: Sequence[epath.Path], lr: Sequence[epath.Path], scale: int) 
         if len(several) > 1:
             one, two = sorted(other.name for other in several)[:2]
             raise InputError(f"{several[0].parent}: found {one} and {two}, expected one LR picture of {path}")
-    unused = {said[path].scale for path in lr if path not in best.lr.values()}
+    unused = {said[path].scale for path in set(lr) - set(best.lr.values())}
     others = sorted(found for found in unused if found not in (None, scale) and found)
     return dataclasses.replace(best, other_scales=others, suffix=_common_suffix(best, lr))
 

@@ -115,6 +115,7 @@ def _folder_of(hr: epath.Path, lr: epath.Path) -> str:
     """Return an LR file's folder, from the one that holds the HR file's folder too; its name where it is that."""
     folder = lr.parent
     if folder == hr.parent:
-        return str(files.absolute(folder).name)
+        path = files.absolute(folder)
+        return f"{path.parent.name}/{path.name}" if path.name.isdigit() else str(path.name)
     root = next((above for above in folder.parents if hr.is_relative_to(above)), None)
     return str(folder) if root is None else folder.relative_to(root).as_posix()
