@@ -1,6 +1,7 @@
 """Train MSNLAN: `python train.py --config configs/x4.py --workdir runs/x4 [--config.FIELD=value ...]`."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ from data import sources
 from data.loaders import make_loader
 from msnlan_jax import scoring, training
 from msnlan_jax.errors import InputError
-from msnlan_jax.runtime import command, config_flags, distributed, files
+from msnlan_jax.runtime import command, config_flags, distributed, files, lock
 from msnlan_jax.weights import claim_workdir, read_start
 
 FIELDS = Path(__file__).parent / "configs" / "base.py"
@@ -28,19 +29,26 @@ def main() -> None:
     for pairs in validation_sets.values():
         scoring.check_pairs(pairs, experiment.scale)
     loader = make_loader(experiment, jax.process_index(), jax.process_count())
-    for change in distributed.on_first(lambda: prepare_workdir(flags, experiment)) or []:
-        print(f"changed since the run began: {change}")
-    steps = training.train(experiment, flags.workdir, loader, validation_sets)
+    with contextlib.ExitStack() as held:
+        for change in distributed.on_first(lambda: prepare_workdir(flags, experiment, held)) or []:
+            print(f"changed since the run began: {change}")
+        steps = training.train(experiment, flags.workdir, loader, validation_sets)
     if steps >= experiment.total_steps and jax.process_index() == 0:
         print(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {flags.workdir}")
 
 
-def prepare_workdir(flags: argparse.Namespace, experiment: training.Experiment) -> list[str]:
-    """Make the folder, or check that the run in it is this one; return what has changed since it began."""
+def prepare_workdir(
+    flags: argparse.Namespace, experiment: training.Experiment, held: contextlib.ExitStack
+) -> list[str]:
+    """Make the folder, or check that the run in it is this one; return what has changed since it began.
+
+    No other run may write there until `held` is closed.
+    """
     if experiment.init_from and not (epath.Path(flags.workdir) / "config.json").exists():
         # Weights that do not fit are refused before there is a run, which the command put right would have to continue.
         read_start(experiment.init_from, experiment.network, {}, new_tail=experiment.init_new_tail)
     files.prepare_output_dir(flags.workdir, "--workdir")
+    held.enter_context(lock.holding(flags.workdir, "--workdir"))
     return claim_workdir(flags.workdir, flags.config.to_dict())
 
 

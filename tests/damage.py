@@ -9,6 +9,7 @@ import json
 import pickletools
 import random
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -199,7 +200,8 @@ def in_zip(way: Way, names: str = "") -> Way:
             case _:
                 members[at] = name, way(rng, content)
         buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
+        with zipfile.ZipFile(buffer, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of two members of one name
             for name, content in members:
                 archive.writestr(zipfile.ZipInfo(name), content)
         return buffer.getvalue()

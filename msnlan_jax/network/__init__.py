@@ -28,6 +28,7 @@ from msnlan_jax.network.parameters import (
     abstract_model,
     abstract_parameters,
     check_arrays,
+    check_keys,
     to_model,
 )
 from msnlan_jax.network.proof import find_fault
@@ -47,6 +48,7 @@ __all__ = [
     "abstract_model",
     "abstract_parameters",
     "check_arrays",
+    "check_keys",
     "count_parameters",
     "find_fault",
     "multiply_adds",

@@ -5,7 +5,7 @@ dictionary; carrying the dictionary through `jax.jit` costs far less per call th
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 import jax
@@ -64,6 +64,28 @@ def to_model(config: MSNLANConfig, parameters: Parameters, compute: Compute = EX
     return model
 
 
+def check_keys(found: Collection[str], expected: Collection[str], *, source: str, note: str) -> None:
+    """Refuse other keys than those expected.
+
+    Args:
+        found: the keys that there are.
+        expected: the keys of a network.
+        source: file name for messages.
+        note: what `expected` was derived from, for messages.
+
+    Raises:
+        InputError: naming the first key that is missing or unexpected.
+    """
+    there, wanted = set(found), set(expected)
+    for problem, keys in (
+        ("is missing", [key for key in expected if key not in there]),
+        ("is not one of this network's", [key for key in found if key not in wanted]),
+    ):
+        if keys:
+            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+            raise InputError(f"{source}: key {keys[0]} {problem}{more}; {note}")
+
+
 def check_arrays(
     found: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[int, ...]],
@@ -75,29 +97,24 @@ def check_arrays(
     """Refuse arrays that are not exactly those expected.
 
     Args:
-        found: key → array.
+        found: key → array, for every key that is expected.
         expected: key → shape.
         dtypes: names of the dtypes allowed.
         source: file name for messages.
         note: what `expected` was derived from, for messages.
 
     Raises:
-        InputError: naming the first key that is missing, unexpected, misshapen, of another dtype, or not finite.
+        InputError: naming the first key that is misshapen, of another dtype, or not finite in float32.
     """
-    for problem, keys in (
-        ("is missing", [key for key in expected if key not in found]),
-        ("is not one of this network's", [key for key in found if key not in expected]),
-    ):
-        if keys:
-            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
-            raise InputError(f"{source}: key {keys[0]} {problem}{more}; {note}")
     for key, shape in expected.items():
         value = found[key]
         if value.shape != shape:
             raise InputError(f"{source}: key {key}: found shape {value.shape}, expected {shape}; {note}")
         if value.dtype.name not in dtypes:
             raise InputError(f"{source}: key {key}: found {value.dtype}, expected {' or '.join(dtypes)}")
-        if not np.isfinite(value.astype(np.float32)).all():
+        with np.errstate(over="ignore"):
+            numbers = value.astype(np.float32)
+        if not np.isfinite(numbers).all():
             raise InputError(f"{source}: key {key} holds NaN or infinity, expected finite numbers")
 
 

@@ -3,7 +3,7 @@
 `config_flags` reads the configurations of training, and imports ml_collections, which nothing else here needs.
 """
 
-from msnlan_jax.runtime import command, distributed, files, machine, relay
+from msnlan_jax.runtime import command, distributed, files, lock, machine, relay
 from msnlan_jax.runtime.compilation import (
     compiler_options,
 )
@@ -30,6 +30,7 @@ __all__ = [
     "distributed",
     "files",
     "limit_bytes",
+    "lock",
     "machine",
     "prepare_output_dir",
     "relay",

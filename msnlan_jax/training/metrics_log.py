@@ -23,15 +23,12 @@ class MetricsLog:
 
     def __init__(self, path: epath.PathLike, last_step: int):
         self._path = epath.Path(path)
-        self.lines: list[dict[str, Any]] = []
-        if self._path.exists():
-            for text in self._path.read_text().splitlines():
-                try:
-                    line = json.loads(text)
-                    if line["step"] <= last_step:
-                        self.lines.append(line)
-                except (ValueError, TypeError, KeyError):
-                    continue
+        texts = self._path.read_bytes().split(b"\n") if self._path.exists() else []
+        found = [_decode(text) for text in texts]
+        self.lines = [line for line in found if line is not None and line["step"] <= last_step]
+        # A run that is killed leaves half of its last line; any other that cannot be read is another's doing.
+        if damaged := sum(line is None and bool(text) for line, text in zip(found[:-1], texts, strict=False)):
+            print(f"{self._path}: {damaged} damaged line{'s' * (damaged > 1)} left out, {len(self.lines)} kept")
         self._rewrite()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -49,6 +46,18 @@ class MetricsLog:
 
     def _rewrite(self) -> None:
         files.write_bytes(self._path, b"".join(map(_encode, self.lines)))
+
+
+def _decode(text: bytes) -> dict[str, Any] | None:
+    """Return a line's content; None of one that `write` cannot have written."""
+    try:
+        line = json.loads(text.decode())
+        numbers = [value for value in line.values() if value is not None]
+        if type(line["step"]) is int and all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+            return dict(line)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        pass
+    return None
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:

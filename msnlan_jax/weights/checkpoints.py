@@ -5,6 +5,7 @@ A workdir holds `config.json` and `checkpoints/<step>/`, each with one item per 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from orbax.checkpoint import checkpoint_managers
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLANConfig, parameters
 from msnlan_jax.runtime import distributed, files
+from msnlan_jax.weights.damage import shown
+from msnlan_jax.weights.torch_keys import check_size
 from msnlan_jax.weights.workdir import read_config
 
 METRIC = "psnr"
@@ -43,19 +46,17 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         policy = checkpoint_managers
-        return ocp.CheckpointManager(
-            _folder(self._workdir),
-            options=ocp.CheckpointManagerOptions(
-                best_fn=_metric,
-                cleanup_tmp_directories=True,
-                preservation_policy=policy.AnyPreservationPolicy(
-                    [
-                        policy.LatestN(self._keep),
-                        policy.BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False),
-                    ]
-                ),
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_metric,
+            cleanup_tmp_directories=True,
+            preservation_policy=policy.AnyPreservationPolicy(
+                [
+                    policy.LatestN(self._keep),
+                    policy.BestN(get_metric_fn=_metric, n=1, keep_checkpoints_without_metrics=False),
+                ]
             ),
         )
+        return _open(_folder(self._workdir), options)
 
     def save(self, step: int, state: Mapping[str, Any], psnr: float | None = None) -> None:
         """Save the state after `step` steps, with the PSNR it reaches, if it was measured.
@@ -161,6 +162,35 @@ class Checkpoints:
         return InputError(f"{_folder(self._workdir)}: a checkpoint cannot be written: {_reason(error)}; {kept}")
 
 
+class _Manager(ocp.CheckpointManager):  # type: ignore[misc]  # Orbax has no types
+    """Takes a checkpoint whose score is damaged for one that was not scored."""
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """Return a checkpoint's score, if it has one."""
+        try:
+            if (found := super().metrics(step)) is None:
+                return None
+            score = float(found[METRIC])
+            if math.isnan(score):
+                raise ValueError("it is not a number")
+        except Exception as error:  # a damaged file may raise anything
+            if not _is_damage(error):
+                raise
+            if jax.process_index() == 0:
+                path = self.directory / str(step) / _METRICS / _METRICS
+                print(f"{path}: damaged score, passed over: {_reason(error)}")
+            return None
+        return {METRIC: score}
+
+
+def _open(folder: epath.Path, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
+    """Look at the checkpoints in a folder."""
+    try:
+        return _Manager(folder, options=options)
+    except Exception as error:  # what Orbax raises of odd files and folders among them may be anything
+        raise InputError(f"{folder}: cannot be used: {_reason(error)}") from None
+
+
 def read_best(workdir: epath.PathLike) -> tuple[MSNLANConfig, parameters.Parameters]:
     """Read the network of a workdir's best checkpoint by PSNR, or of its newest when none was scored.
 
@@ -179,16 +209,14 @@ def read_best(workdir: epath.PathLike) -> tuple[MSNLANConfig, parameters.Paramet
     folder = _folder(workdir)
     if not folder.is_dir():
         raise InputError(f"{workdir}: found no checkpoints, expected some under {folder}")
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        try:
-            step = manager.best_step()
-        except Exception as error:  # scores that were cut short may raise anything
-            raise _damaged(folder, error) from None
+    with _open(folder, options) as manager:
+        step = manager.best_step()
         if step is None:
             step = manager.latest_step()
         if step is None:
             raise InputError(f"{workdir}: found no whole checkpoint under {folder}")
         name = "ema" if (folder / str(step) / "ema").exists() else "params"
+        check_size(config, _stored_shapes(folder / str(step), name), f"{workdir}/config.json")
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         _, abstract = parameters.abstract_parameters(config)
         target = {
@@ -201,6 +229,16 @@ def read_best(workdir: epath.PathLike) -> tuple[MSNLANConfig, parameters.Paramet
         except Exception as error:  # a damaged checkpoint may raise anything
             raise _damaged(folder / str(step), error) from None
     return config, {path: np.asarray(value) for path, value in restored[name].items()}
+
+
+def _stored_shapes(checkpoint: epath.Path, name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays that an item of a checkpoint says it holds."""
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            found = checkpointer.metadata(checkpoint / name).item_metadata
+        return {path: tuple(leaf.shape) for path, leaf in found.items()}
+    except Exception as error:  # a damaged checkpoint may raise anything
+        raise _damaged(checkpoint, error) from None
 
 
 def _check_fingerprints(restored: Mapping[str, Any]) -> None:
@@ -241,7 +279,7 @@ def _reason(error: Exception) -> str:
     if _DISK_FULL in str(error):
         return _DISK_FULL
     said, *_ = str(error).split(" [tensorstore_spec")  # followed by a page of how it was going to be read
-    return said.splitlines()[0] if said else type(error).__name__
+    return shown(said.splitlines()[0]) if said.strip() else type(error).__name__
 
 
 def _folder(workdir: epath.PathLike) -> epath.Path:

@@ -46,7 +46,7 @@ def _parse_flags() -> argparse.Namespace:
     parser.add_argument(
         "--input",
         type=command.path,
-        help=".pt, .pth or .safetensors file, training workdir, or name of bundled weights",
+        help="PyTorch or .safetensors file, training workdir, or name of bundled weights",
     )
     parser.add_argument(
         "--output",
@@ -60,7 +60,7 @@ def _parse_flags() -> argparse.Namespace:
         "--picture", type=command.path, help="for --verify: a small picture; by default a part of a built-in photo"
     )
     parser.add_argument(
-        "--inspect", type=command.path, metavar="FILE", help="only say what a checkpoint holds, of any kind"
+        "--inspect", type=command.path, metavar="FILE", help="only say what a checkpoint holds, and if it can be used"
     )
     flags = parser.parse_args()
     if flags.input is None and (flags.inspect is None or flags.output or flags.verify):
@@ -76,7 +76,10 @@ def main() -> None:
     """Do what the flags say, each with one file."""
     flags = _parse_flags()
     if flags.inspect is not None:
-        print("\n".join(inspection.inspect(flags.inspect)))
+        held = inspection.inspect(flags.inspect)
+        print("\n".join(held.lines))
+        if held.refusal:
+            raise InputError(held.refusal)
     if flags.output is not None:
         config = convert(flags.input, flags.output, to_torch=flags.to_torch, dtype=flags.dtype)
         print(

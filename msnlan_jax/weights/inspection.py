@@ -3,8 +3,8 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,8 +14,9 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLANConfig, count_parameters, parameters
 from msnlan_jax.pictures import RGBPicture
 from msnlan_jax.runtime import compiler_options, files, machine
-from msnlan_jax.weights import loading, torch_files, torch_keys
-from msnlan_jax.weights.safetensors_files import is_safetensors
+from msnlan_jax.weights import loading, torch_files, torch_keys, wrappers
+from msnlan_jax.weights.damage import reading, shown
+from msnlan_jax.weights.safetensors_files import is_safetensors, read_header
 from msnlan_jax.weights.workdir import read_config
 
 _SHOWN = 8
@@ -29,6 +30,13 @@ class Difference(NamedTuple):
     mean: float
     relative: float
     psnr: float
+
+
+class Inspection(NamedTuple):
+    """What a file holds, in lines, and why it cannot be used, in one that names it; None when it can."""
+
+    lines: list[str]
+    refusal: str | None
 
 
 class Entry(NamedTuple):
@@ -78,12 +86,12 @@ def verify(source: epath.PathLike, picture: RGBPicture) -> Difference:
     return Difference(float(difference.max()), float(difference.mean()), relative, psnr)
 
 
-def inspect(source: epath.PathLike) -> list[str]:
-    """Say in lines what a file or training workdir holds, as far as it can be read; nothing in it is run.
+def inspect(source: epath.PathLike) -> Inspection:
+    """Say what a file or training workdir holds, as far as it can be read; nothing in it is run.
 
     Raises:
         FileNotFoundError: when there is no such file or folder.
-        InputError: when nothing in it can be read.
+        InputError: when it is neither, or empty.
     """
     path = loading.locate(source)
     if not path.exists():
@@ -93,78 +101,64 @@ def inspect(source: epath.PathLike) -> list[str]:
     if path.is_dir():
         raise InputError(f"{path}: found no config.json, expected a training workdir, or a checkpoint file")
     data = files.read_bytes(path, "checkpoint")
-    if path.suffix in torch_files.SUFFIXES and not is_safetensors(data):
-        kind, entries, notes = _read_torch(path, data)
-    else:
-        kind, entries, notes = _read_safetensors(path, data)
-    lines = [f"{path}: {kind}, {len(data):,} bytes", *notes, *_describe(entries)]
+    read = _read_safetensors if is_safetensors(data) else _read_torch
+    lines = [f"{path}: {'safetensors' if is_safetensors(data) else torch_format(data)}, {len(data):,} bytes"]
+    entries: dict[str, Entry] = {}
     try:
-        config, _ = loading.read_weights(path)
-        lines.append(f"usable: an MSNLAN, {_sizes(config)}")
+        entries, notes = read(path, data)
+        lines += [*notes, *_describe(entries)]
+        found = loading.read_file(path)
     except InputError as error:
-        lines.append(f"not usable as it is: {str(error).removeprefix(f'{path}: ')}")
-        lines += _unknown(entries)
-    return lines
+        return Inspection([*lines, *_unknown(entries)], str(error))
+    return Inspection([*lines, *found.notes, f"usable: an MSNLAN, {_sizes(found.config)}"], None)
 
 
-def _inspect_workdir(path: epath.Path) -> list[str]:
+def torch_format(data: bytes) -> str:
+    """Say which of PyTorch's formats a file is in."""
+    return f"PyTorch, {'zip' if data.startswith(b'PK') else 'pre-1.6'} format"
+
+
+def _inspect_workdir(path: epath.Path) -> Inspection:
     lines = [f"{path}: training workdir"]
-    stored = read_config(path)
-    lines.append(f"config: ×{stored.get('scale')}, {json.dumps(stored.get('model'))}")
-    folder = path / "checkpoints"
-    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
-    lines.append(f"checkpoints at steps {', '.join(map(str, steps))}" if steps else "no checkpoints")
     try:
+        stored = read_config(path)
+        lines.append(f"config: ×{stored.get('scale')}, {json.dumps(stored.get('model'))}")
+        folder = path / "checkpoints"
+        steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+        lines.append(f"checkpoints at steps {', '.join(map(str, steps))}" if steps else "no checkpoints")
         config, values = loading.read_weights(path)
     except InputError as error:
-        return [*lines, f"not usable as it is: {str(error).removeprefix(f'{path}: ')}"]
+        return Inspection(lines, str(error))
     lines += _describe({key: Entry(value.shape, value.dtype.name) for key, value in values.items()})
-    return [*lines, f"usable: an MSNLAN, {_sizes(config)}"]
+    return Inspection([*lines, f"usable: an MSNLAN, {_sizes(config)}"], None)
 
 
-def _read_torch(path: epath.Path, data: bytes) -> tuple[str, dict[str, Entry], list[str]]:
+def _read_torch(path: epath.Path, data: bytes) -> tuple[dict[str, Entry], list[str]]:
     torch = torch_files.import_torch(path)
-    kind = f"PyTorch, {'zip' if data.startswith(b'PK') else 'pre-1.6'} format"
-    try:
-        content = torch_files.unpickle(path, data)
-    except InputError as error:
-        return kind, {}, [f"cannot be read: {str(error).removeprefix(f'{path}: ')}"]
     entries, notes = {}, []
-    for key, value in _flatten(content):
+    for key, value in torch_files.read_torch(path, data).items():
         if isinstance(value, torch.Tensor):
             entries[key] = Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."))
         else:
-            notes.append(f"{key or 'content'}: {type(value).__name__}")
-    if any(key.startswith("module.") for key in entries):
-        notes.append("keys begin with module., as DataParallel saves them")
-    return kind, entries, _few(notes)
+            notes.append(f"{key}: {type(value).__name__}")
+    return entries, _few(notes)
 
 
-def _flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of nested dictionaries."""
-    if not isinstance(content, Mapping):
-        yield prefix, content
-        return
-    for key, value in content.items():
-        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-
-
-def _read_safetensors(path: epath.Path, data: bytes) -> tuple[str, dict[str, Entry], list[str]]:
+def _read_safetensors(path: epath.Path, data: bytes) -> tuple[dict[str, Entry], list[str]]:
     """Read the header alone, so that a file cut short still says what it was to hold."""
-    size = int.from_bytes(data[:8], "little")
-    try:
-        header = json.loads(data[8 : 8 + size])
+    with reading(path, "safetensors file"):
+        header = read_header(data)
         metadata = dict(header.pop("__metadata__", {}))
-        entries = {key: Entry(tuple(map(int, value["shape"])), str(value["dtype"])) for key, value in header.items()}
-        end = max((int(value["data_offsets"][1]) for value in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise InputError(
-            f"{path}: found no checkpoint, expected PyTorch (.pt, .pth), safetensors or a workdir"
-        ) from None
-    notes = [f"metadata {key}: {value}" for key, value in metadata.items()]
-    if 8 + size + end != len(data):
-        notes.append(f"damaged: found {len(data):,} bytes, expected {8 + size + end:,} as its header says")
-    return "safetensors", entries, _few(notes)
+        entries = {
+            shown(key): Entry(tuple(map(int, value["shape"])), shown(str(value["dtype"])))
+            for key, value in header.items()
+        }
+        size = 8 + int.from_bytes(data[:8], "little")
+        size += max((int(value["data_offsets"][1]) for value in header.values()), default=0)
+        notes = [shown(f"metadata {key}: {value}") for key, value in metadata.items()]
+    if size != len(data):
+        notes.append(f"damaged: found {len(data):,} bytes, expected {size:,} as its header says")
+    return entries, _few(notes)
 
 
 def _describe(entries: Mapping[str, Entry]) -> list[str]:
@@ -176,31 +170,40 @@ def _describe(entries: Mapping[str, Entry]) -> list[str]:
 
 def _unknown(entries: Mapping[str, Entry]) -> list[str]:
     """Return what differs from the MSNLAN that the keys resemble most, or the keys where they resemble none."""
-    shapes = {key.removeprefix("module."): entry.shape for key, entry in entries.items()}
     try:
-        # Shapes are enough to tell the sizes; the values may be unreadable.
-        state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+        shapes = {key: entry.shape for key, entry in wrappers.pick(entries, "").entries.items()}
+        with reading("", "checkpoint"):
+            # Shapes are enough to tell the sizes; the values may be unreadable.
+            state = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
         config = torch_keys.infer_config(state, "")
+        torch_keys.check_size(config, shapes, "")
     except InputError:
-        return _few([f"key {key}: {' × '.join(map(str, shape)) or 'a number'}" for key, shape in shapes.items()])
-    _, ours = parameters.abstract_parameters(config)
-    expected = {key: torch_keys.torch_shape(ours[path].shape) for key, path in torch_keys.key_table(config).items()}
-    expected |= {key: value.shape for key, value in torch_keys.constants(config).items()}
-    lines = [f"read as an MSNLAN, {_sizes(config)}"]
+        return _few([f"key {key}: {' × '.join(map(str, e.shape)) or 'a number'}" for key, e in entries.items()])
+    expected = [*torch_keys.key_table(config), *torch_keys.constants(config)]
+    lines = [f"read as an MSNLAN, {_name(config)}"]
     lines += _few([f"unknown key {key}" for key in shapes if key not in expected])
-    lines += _few([f"missing key {key}" for key in expected if key not in shapes])
-    wrong = [key for key, shape in expected.items() if shapes.get(key, shape) != shape]
-    return lines + _few([f"key {key}: found shape {shapes[key]}, expected {expected[key]}" for key in wrong])
+    missing = [key for key in expected if key not in shapes]
+    lines += _few([f"missing key {key}" for key in missing])
+    if 2 * len(missing) > len(expected):  # too little is there to make a network of the size that it names
+        return lines
+    _, ours = parameters.abstract_parameters(config)
+    fitting = {key: torch_keys.torch_shape(ours[path].shape) for key, path in torch_keys.key_table(config).items()}
+    fitting |= {key: value.shape for key, value in torch_keys.constants(config).items()}
+    wrong = [key for key, shape in fitting.items() if shapes.get(key, shape) != shape]
+    return lines + _few([f"key {key}: found shape {shapes[key]}, expected {fitting[key]}" for key in wrong])
 
 
 def _few(lines: list[str]) -> list[str]:
     return lines[:_SHOWN] + ([f"… and {len(lines) - _SHOWN} more like these"] if len(lines) > _SHOWN else [])
 
 
+def _name(config: MSNLANConfig) -> str:
+    return f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}"
+
+
 def _sizes(config: MSNLANConfig) -> str:
     count = count_parameters(parameters.abstract_model(config))
-    sizes = f"×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}"
-    return f"{sizes}, {count:,} parameters (24 of them the fixed mean colours)"
+    return f"{_name(config)}, {count:,} parameters (24 of them the fixed mean colours)"
 
 
 def built_in_picture() -> RGBPicture:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +12,10 @@ import safetensors.numpy
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.network import DTYPES, MSNLANConfig, parameters
+from msnlan_jax.network import DTYPES, MSNLANConfig, check_arrays, check_keys, parameters
 from msnlan_jax.runtime import files
 from msnlan_jax.weights import torch_keys
+from msnlan_jax.weights.damage import reading, shown
 
 # safetensors.numpy cannot read bfloat16.
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
@@ -24,40 +26,64 @@ def is_safetensors(data: bytes) -> bool:
     return data[8:9] == b"{"
 
 
-def read_safetensors(path: epath.PathLike) -> tuple[MSNLANConfig, parameters.Parameters]:
-    """Read a safetensors file: ours, or one that holds a released PyTorch `state_dict`.
+def read_safetensors(path: epath.PathLike, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read every array of floating-point numbers in a safetensors file.
+
+    Args:
+        path: the file, for messages.
+        data: its content.
+
+    Returns:
+        Key → array as stored, and the metadata.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        InputError: when it is damaged or its tensors are not exactly an MSNLAN's.
+        InputError: when it is damaged, or a tensor is of another type.
     """
-    data = files.read_bytes(path, "safetensors file")
-    try:
+    with reading(path, "safetensors file"):
         tensors = safetensors.deserialize(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: not a readable safetensors file, damaged or cut short: {error}") from None
-    arrays = {}
-    for key, tensor in tensors:
-        if tensor["dtype"] not in _DTYPES:
-            raise InputError(f"{path}: key {key}: found {tensor['dtype']}, expected {' or '.join(_DTYPES)}")
-        arrays[key] = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
-    metadata = header.get("__metadata__", {})
-    if "msnlan_config" not in metadata:
-        return torch_keys.from_torch(arrays, str(path))
+        metadata = read_header(data).get("__metadata__", {})
+        arrays = {}
+        for key, tensor in tensors:
+            if tensor["dtype"] not in _DTYPES:
+                raise InputError(f"{path}: key {shown(key)}: found {tensor['dtype']}, expected {' or '.join(_DTYPES)}")
+            arrays[shown(key)] = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+    return arrays, metadata
+
+
+def read_header(data: bytes) -> dict[str, Any]:
+    """Return what a safetensors file says of itself; anything may be raised where it is damaged."""
+    header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header
+
+
+def from_own(
+    arrays: Mapping[str, np.ndarray], stored_config: str, source: str
+) -> tuple[MSNLANConfig, parameters.Parameters]:
+    """Return the network that a file of ours holds.
+
+    Args:
+        arrays: parameter path → array.
+        stored_config: the network's sizes, as its metadata tell them.
+        source: file name for messages.
+
+    Returns:
+        The configuration, and parameter path → float32 array.
+
+    Raises:
+        InputError: when the arrays are not exactly such a network's.
+    """
     try:
-        stored = json.loads(metadata["msnlan_config"])
+        stored = json.loads(stored_config)
         config = MSNLANConfig(**{field.name: stored[field.name] for field in dataclasses.fields(MSNLANConfig)})
-    except (InputError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: metadata msnlan_config is not a network's configuration: {error}") from None
+    except (InputError, KeyError, TypeError, ValueError, RecursionError) as error:
+        said = shown(str(error))
+        raise InputError(f"{source}: metadata msnlan_config is not a network's configuration: {said}") from None
+    torch_keys.check_size(config, {key: array.shape for key, array in arrays.items()}, source)
+    note = f"its metadata says {shown(stored_config)}"
+    check_keys(arrays, torch_keys.key_table(config).values(), source=source, note=note)
     _, expected = parameters.abstract_parameters(config)
-    parameters.check_arrays(
-        arrays,
-        {key: leaf.shape for key, leaf in expected.items()},
-        dtypes=("float32", "bfloat16"),
-        source=str(path),
-        note=f"its metadata says {metadata['msnlan_config']}",
-    )
+    shapes = {key: leaf.shape for key, leaf in expected.items()}
+    check_arrays(arrays, shapes, dtypes=("float32", "bfloat16"), source=source, note=note)
     return config, {key: value.astype(np.float32) for key, value in arrays.items()}
 
 

@@ -3,6 +3,7 @@
 Everything here works on plain dictionaries of NumPy arrays; nothing imports PyTorch. SPEC.md §3 lists the keys.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -17,10 +18,12 @@ from msnlan_jax.network import (
     Parameters,
     abstract_parameters,
     check_arrays,
+    check_keys,
     shuffle_factors,
 )
 from msnlan_jax.network.attention import NORM_FLOOR
 
+FLOATS = ("float32", "float16", "bfloat16", "float64")
 _EMBEDDINGS = {
     "grid": "down_sample",
     "query": "stoL.conv_match_1",
@@ -90,7 +93,7 @@ def infer_config(state: Mapping[str, np.ndarray], source: str) -> MSNLANConfig:
     """Read scale, C, G and N off the keys and shapes of a released checkpoint.
 
     Args:
-        state: PyTorch key → array, without `module.` prefixes.
+        state: PyTorch key → array.
         source: file name for messages.
 
     Raises:
@@ -100,8 +103,8 @@ def infer_config(state: Mapping[str, np.ndarray], source: str) -> MSNLANConfig:
     def indices(pattern: str) -> list[int]:
         return [int(match[1]) for key in state if (match := re.match(pattern, key))]
 
-    middle = indices(r"body\.(\d+)\.atten")
-    blocks = indices(r"body\.\d+\.body\.(\d+)\.branch")
+    middle = indices(r"body\.(\d{1,9})\.atten")
+    blocks = indices(r"body\.\d{1,9}\.body\.(\d{1,9})\.branch")
     widths = Counter(v.shape[0] for k, v in state.items() if k.endswith(".branch1.0.bias") and v.ndim == 1)
     tail = state.get("tail.0.0.weight")
     for key, found in (
@@ -113,8 +116,6 @@ def infer_config(state: Mapping[str, np.ndarray], source: str) -> MSNLANConfig:
             raise InputError(f"{source}: not an MSNLAN checkpoint: key {key} is missing; found {_some(state)}")
     if tail is None or tail.ndim != 4:
         raise InputError(f"{source}: key tail.0.0.weight is missing or not a convolution's; found {_some(state)}")
-    if max(middle + blocks) > len(state):
-        raise InputError(f"{source}: found a key of block {max(middle + blocks)}, but only {len(state)} keys in all")
     n_feats = widths.most_common(1)[0][0]
     factor = {4 * n_feats: 2, 9 * n_feats: 3}.get(tail.shape[0])
     if factor is None:
@@ -124,41 +125,59 @@ def infer_config(state: Mapping[str, np.ndarray], source: str) -> MSNLANConfig:
         )
     scale = 4 if any(key.startswith("tail.0.2.") for key in state) else factor
     try:
-        return MSNLANConfig(scale, n_feats, 2 * max(middle), max(blocks) + 1)
+        config = MSNLANConfig(scale, n_feats, 2 * max(middle), max(blocks) + 1)
     except InputError as error:
         raise InputError(f"{source}: not an MSNLAN checkpoint: {error}") from None
+    check_size(config, {key: value.shape for key, value in state.items()}, source)
+    return config
+
+
+def check_size(config: MSNLANConfig, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Refuse a network that is far larger than what there is of it, before anything of its size is made.
+
+    Args:
+        config: what is claimed.
+        shapes: of the arrays that there are.
+        source: file name for messages.
+
+    Raises:
+        InputError: when there are fewer arrays than blocks, or none is as wide as the network.
+    """
+    if config.n_groups * config.n_blocks > len(shapes):
+        raise InputError(
+            f"{source}: says it holds {config.n_groups} groups of {config.n_blocks} blocks, found {len(shapes)} arrays"
+        )
+    if config.n_feats > max(itertools.chain.from_iterable(shapes.values()), default=0):
+        raise InputError(f"{source}: says it has {config.n_feats} channels, found no array as wide")
 
 
 def from_torch(state: Mapping[str, np.ndarray], source: str) -> tuple[MSNLANConfig, Parameters]:
     """Convert a released checkpoint, refusing anything that is not exactly one.
 
     Args:
-        state: PyTorch key → float32 array; `module.` prefixes are removed.
+        state: PyTorch key → array, of float32 or of another precision, which is converted.
         source: file name for messages.
 
     Returns:
-        The inferred configuration, and parameter path → array for `parameters.to_model`.
+        The inferred configuration, and parameter path → float32 array for `parameters.to_model`.
 
     Raises:
-        InputError: naming the key that is missing, unexpected, set twice, misshapen, not float32, not finite, or a
-            constant other than the released model's.
+        InputError: naming the key that is missing, unexpected, misshapen, not of floating-point numbers, not finite, or
+            a constant other than the released model's.
     """
-    plain = {key.removeprefix("module."): np.asarray(value) for key, value in state.items()}
-    if len(plain) != len(state):
-        twice = next(key for key in state if key.startswith("module.") and key.removeprefix("module.") in state)
-        raise InputError(f"{source}: key {twice} is set twice, with and without 'module.'")
-    config = infer_config(plain, source)
+    config = infer_config(state, source)
     table, fixed = key_table(config), constants(config)
+    note = f"read as ×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}"
+    check_keys(state, (*table, *fixed), source=source, note=note)
     _, ours = abstract_parameters(config)
     expected = {key: torch_shape(ours[path].shape) for key, path in table.items()}
     expected |= {key: value.shape for key, value in fixed.items()}
-    note = f"read as ×{config.scale}, C={config.n_feats}, G={config.n_groups}, N={config.n_blocks}"
-    check_arrays(plain, expected, source=source, note=note)
+    check_arrays(state, expected, dtypes=FLOATS, source=source, note=note)
     for key, value in fixed.items():
-        if not np.array_equal(plain[key], value):
-            found, wanted = ([round(float(x), 4) for x in array.ravel()] for array in (plain[key], value))
+        if not np.array_equal(state[key], value.astype(state[key].dtype)):
+            found, wanted = ([round(float(x), 4) for x in array.ravel()] for array in (state[key], value))
             raise InputError(f"{source}: key {key}: found {found}, expected the released constant {wanted}")
-    return config, {path: _from_torch_layout(plain[key], path) for key, path in table.items()}
+    return config, {path: _from_torch_layout(state[key].astype(np.float32), path) for key, path in table.items()}
 
 
 def to_torch(config: MSNLANConfig, parameters: Parameters) -> dict[str, np.ndarray]:

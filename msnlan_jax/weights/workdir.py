@@ -8,6 +8,7 @@ from etils import epath
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.runtime import files
+from msnlan_jax.weights.damage import reading
 
 _AT_START = ("init_from", "init_new_tail")
 
@@ -51,10 +52,8 @@ def read_config(workdir: epath.PathLike) -> dict[str, Any]:
     """
     path = epath.Path(workdir) / "config.json"
     data = files.read_bytes(path, "training workdir's configuration")
-    try:
+    with reading(path, "configuration"):
         config = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{path}: damaged: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("model", {}), dict):
         raise InputError(f"{path}: damaged: expected a run's configuration")
     return config

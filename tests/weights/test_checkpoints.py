@@ -22,7 +22,7 @@ def test_the_best_checkpoint_of_a_workdir_is_taken(tmp_path, psnrs, chosen):
 
 def break_config(workdir):
     (workdir / "config.json").write_text("{")
-    return r"config\.json: damaged: "
+    return r"config\.json: not a readable configuration, damaged or cut short: "
 
 
 def break_fields(workdir):

@@ -1,0 +1,48 @@
+"""Files that cannot be read: whatever a reader raises of one becomes one line."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+from etils import epath
+
+from msnlan_jax.errors import InputError
+
+_LONGEST = 200
+
+
+@contextlib.contextmanager
+def reading(path: epath.PathLike, kind: str) -> Iterator[None]:
+    """Turn whatever the block raises into an InputError of one line, and keep its warnings to itself.
+
+    Readers of damaged files raise anything: IndexError, RecursionError, AssertionError, or, where a size was changed,
+    MemoryError. The block is to hold the reader of the format alone, so that errors of ours stay errors.
+
+    Args:
+        path: the file or folder, for the message.
+        kind: what it should be, such as "PyTorch checkpoint".
+
+    Raises:
+        FileNotFoundError, InputError: as raised in the block.
+        InputError: in place of anything else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (FileNotFoundError, InputError):
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: not a readable {kind}, damaged or cut short: {reason(error)}") from None
+
+
+def reason(error: Exception) -> str:
+    """Return an exception's kind and the first sentence of what it says, fit for a line."""
+    lines = f"{type(error).__name__}: {error}".splitlines()
+    return shown(lines[0].split(". ")[0].removesuffix(": "))
+
+
+def shown(text: str) -> str:
+    """Return text out of a file as it can be printed: one line, not too long, without control characters."""
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,0 +1,166 @@
+import argparse
+import io
+import os
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msnlan_jax import weights
+from msnlan_jax.errors import InputError
+from msnlan_jax.weights.torch_keys import to_torch
+from msnlan_jax.weights.wrappers import flatten, pick
+from tests.samples import assert_same_arrays, tiny_config, tiny_parameters
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def values():
+    return tiny_parameters(2)
+
+
+@pytest.fixture(scope="module")
+def state(values):
+    return tensors(values)
+
+
+@pytest.fixture(scope="module")
+def other():
+    """Another network."""
+    return tensors(tiny_parameters(2, seed=1))
+
+
+def tensors(values):
+    return {key: torch.from_numpy(value.copy()) for key, value in to_torch(tiny_config(2), values).items()}
+
+
+def prefixed(prefix, state):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+EMA = ", the averaged weights, beside params"
+SAVED = {
+    "module": (lambda s, o: prefixed("module.", s), "keys without module."),
+    "compiled": (lambda s, o: prefixed("_orig_mod.", s), "keys without _orig_mod."),
+    "both": (lambda s, o: prefixed("module._orig_mod.", s), "keys without _orig_mod., module."),
+    "Lightning": (lambda s, o: prefixed("model.", s), "took model"),
+    "net_g.module": (lambda s, o: prefixed("net_g.module.", s), "took net_g; keys without module."),
+    "one compiled part": (
+        lambda s, o: {key.replace("body.0.", "body.0._orig_mod."): value for key, value in s.items()},
+        "keys without _orig_mod.",
+    ),
+    "params": (lambda s, o: {"params": s}, "took params"),
+    "params_ema": (lambda s, o: {"params_ema": s}, "took params_ema, the averaged weights"),
+    "params and params_ema": (lambda s, o: {"params": o, "params_ema": s}, f"took params_ema{EMA}"),
+    "ema": (lambda s, o: {"ema": {"params": s}, "params": o}, f"took ema.params{EMA}"),
+    "state_dict_ema": (
+        lambda s, o: {"state_dict_ema": s, "state_dict": o, "epoch": 3},
+        "took state_dict_ema, the averaged weights, beside state_dict, epoch",
+    ),
+    "ema_state_dict": (lambda s, o: {"ema_state_dict": s}, "took ema_state_dict, the averaged weights"),
+    "trainer": (
+        lambda s, o: {"state_dict": prefixed("model.", s), "epoch": 3, "optimizer": {"state": {0: {"step": 1}}}},
+        "took state_dict.model, beside epoch, optimizer",
+    ),
+    "beside a loss": (
+        lambda s, o: {"state_dict": prefixed("net.", s) | {"vgg.0.weight": torch.zeros(3)}},
+        "took state_dict.net, beside state_dict",
+    ),
+    "model_state_dict": (lambda s, o: {"model_state_dict": prefixed("module.", s)}, "took model_state_dict; keys with"),
+    "GAN": (
+        lambda s, o: {"generator": s, "discriminator": {"conv.weight": o["tail.1.bias"]}},
+        "took generator, beside",
+    ),
+    "AveragedModel": (
+        lambda s, o: prefixed("module.", s) | {"n_averaged": torch.tensor(5)},
+        "the averaged weights of an AveragedModel; keys without module.",
+    ),
+    "scores and flags": (
+        lambda s, o: {
+            "state_dict": s,
+            "best": np.float64(31.5),
+            "args": argparse.Namespace(lr=1e-4),
+            "history": np.arange(3),
+        },
+        "took state_dict, beside best, args, history",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_others_save_is_read_and_said(tmp_path, capsys, values, state, other, name):
+    content, note = SAVED[name]
+    torch.save(content(state, other), tmp_path / "w.pth")
+    assert_same_arrays(weights.read_weights(tmp_path / "w.pth")[1], values)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{tmp_path / 'w.pth'}: {note}")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".pth.tar", ".bin", ".PTH"])
+def test_every_suffix(tmp_path, capsys, values, state, suffix):
+    torch.save(state, tmp_path / f"w{suffix}")
+    assert_same_arrays(weights.read_weights(tmp_path / f"w{suffix}")[1], values)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_another_precision_is_said(tmp_path, capsys, values, state, dtype):
+    torch.save({key: value.to(getattr(torch, dtype)) for key, value in state.items()}, tmp_path / "w.pt")
+    rounded = {key: value.astype(jnp.dtype(dtype)).astype(np.float32) for key, value in values.items()}
+    assert_same_arrays(weights.read_weights(tmp_path / "w.pt")[1], rounded)
+    assert capsys.readouterr().out == f"{tmp_path / 'w.pt'}: {dtype} made float32\n"
+
+
+def test_of_two_networks_none_is_chosen(state, other):
+    for content in ({"a": state, "b": other}, {"ema": state, "params_ema": other, "params": other}):
+        with pytest.raises(InputError, match=r"^w\.pt: found 2 networks, \w+, \w+, expected one, saved alone$"):
+            pick(flatten(content), "w.pt")
+
+
+def test_a_key_set_twice_is_refused(state):
+    with pytest.raises(InputError, match=r"^w\.pt: key module\.head\.0\.bias is set twice"):
+        pick(state | {"module.head.0.bias": state["head.0.bias"]}, "w.pt")
+
+
+def refusal(path):
+    with pytest.raises(InputError) as raised:
+        weights.read_weights(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    return str(raised.value).removeprefix(f"{path}: ")
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_a_torchscript_archive_is_told_from_damage(tmp_path):
+    module = torch.jit.trace(torch.nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8))
+    torch.jit.save(module, tmp_path / "w.pt")
+    assert re.match(r"found a TorchScript archive, expected a state_dict, as torch\.save\(", refusal(tmp_path / "w.pt"))
+
+
+def claim(state, folder, number):
+    """Have the first storage of a legacy file claim that it is of another length."""
+    buffer = io.BytesIO()
+    first = state["head.0.weight"].numel()
+    torch.save({"head.0.weight": state["head.0.weight"]}, buffer, _use_new_zipfile_serialization=False)
+    data = buffer.getvalue().replace(b"M" + first.to_bytes(2, "little"), b"J" + number.to_bytes(4, "little"), 1)
+    (folder / "w.pt").write_bytes(data)
+
+
+def test_a_claimed_size_is_not_made(tmp_path, state):
+    claim(state, tmp_path, 2**31 - 1)
+    assert re.match(
+        "not a readable .*: its tensors take 8589934588 bytes, and the file has", refusal(tmp_path / "w.pt")
+    )
+    claim(state, tmp_path, 3)
+    assert re.match(
+        "not a readable .*: a tensor of shape .* lies in a storage of 3 numbers", refusal(tmp_path / "w.pt")
+    )
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "w.pt")
+    (tmp_path / "v.safetensors").symlink_to("/dev/zero")
+    (tmp_path / "u.ckpt").symlink_to("w.pt")
+    for name in ("w.pt", "v.safetensors", "u.ckpt"):
+        assert refusal(tmp_path / name).startswith("found a pipe, a socket or a device, expected a ")
