@@ -21,7 +21,8 @@ if count > 1:
     distributed.initialize(address, count, index)
 from tests.samples import FakeLoader, experiment
 from tests.training.test_loop import CONFIG
-config = experiment(**CONFIG | {"total_steps": steps, "eval_every": 1000, "ema_decay": 0.9, "learning_rate": 2e-4})
+changes = {"total_steps": steps, "eval_every": 1000, "checkpoint_every": 1000}
+config = experiment(**CONFIG | changes | {"ema_decay": 0.9, "learning_rate": 2e-4})
 training.validate = lambda *args, **kwargs: ({"psnr": 30.0}, {})
 training.train(config, workdir, FakeLoader(config, (index, count)), {})
 """
