@@ -42,7 +42,7 @@ def test_pictures_of_every_version_and_order_are_read(tmp_path, order, version):
     [
         (
             HEADER.format("'|u1'", False, "(1000000000000, 1000000000000, 3)"),
-            "found 116 bytes, expected 30000000000000",
+            "found 120 bytes, expected 30000000000000",
         ),
         (HEADER.format("'|u1'", False, "(-4, 4, 3)"), r"found uint8 of shape \(-4, 4, 3\), expected a picture"),
         (HEADER.format("'|u1'", False, "(0, 4, 3)"), r"found uint8 of shape \(0, 4, 3\), expected a picture"),
