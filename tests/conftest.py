@@ -46,6 +46,7 @@ def shared_images() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, help="how many damaged inputs of each kind; by default a few")
+    parser.addoption("--kills", type=int, default=2, help="how often the runs that are killed are")
 
 
 @pytest.fixture

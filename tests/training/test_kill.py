@@ -70,10 +70,16 @@ def left_alone(folder):
     return finish(folder, "alone")
 
 
+@pytest.fixture
+def kills(request):
+    """How often a run is killed: `pytest tests/training/test_kill.py --kills=20`."""
+    return request.config.getoption("--kills")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
-def test_nothing_tells_a_killed_run_from_one_left_alone(folder, left_alone, number):
-    moments = sorted(random.Random(int(number)).sample(range(2, 38), 2))
+def test_nothing_tells_a_killed_run_from_one_left_alone(folder, left_alone, kills, number):
+    moments = sorted(random.Random(int(number)).sample(range(2, 38), kills))
     workdir = f"killed-{number}"
     for moment in moments:
         job = start(folder, workdir)

@@ -23,3 +23,16 @@ def test_metrics_log(tmp_path):
 def test_losses_that_are_no_number_stay_strict_json(tmp_path):
     MetricsLog(tmp_path / "metrics.jsonl", last_step=0).write(1, {"loss": float("nan"), "psnr": float("inf")})
     json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=lambda name: pytest.fail(f"found {name}"))
+
+
+@pytest.mark.parametrize("damage", [b'{"step": 1, "lo\xffs": 2}', b"\xff\xfe", b"[" * 99999, b'{"step": "1"}', b"7"])
+def test_a_damaged_line_is_left_out_and_the_others_are_kept(tmp_path, capsys, damage):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, last_step=0)
+    for step in (1, 2, 3):
+        log.write(step, {"loss": step / 3})
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + damage + b"\n" + second + third)
+    assert [line["step"] for line in MetricsLog(path, last_step=2).lines] == [1, 2]
+    assert path.read_bytes() == first + second
+    assert capsys.readouterr().out == f"{path}: 1 damaged line left out, 2 kept\n"

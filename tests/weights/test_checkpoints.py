@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 
@@ -7,7 +8,7 @@ import pytest
 from msnlan_jax import weights
 from msnlan_jax.errors import InputError
 from msnlan_jax.weights.checkpoints import Checkpoints
-from tests.samples import assert_same_arrays, save_workdir, snapshot, tiny_parameters
+from tests.samples import SIZES, assert_same_arrays, save_workdir, snapshot, tiny_parameters
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,30 @@ def test_a_score_that_was_not_finished_is_none(tmp_path):
     checkpoints.save(2, STATES[1], 31.0)
     checkpoints.close()
     assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 2))
+
+
+@pytest.mark.parametrize("damage", [b"{", b"", b"\xff", b"[1]", b'{"psnr": "high"}', b'{"psnr": NaN}', b"[" * 99999])
+def test_a_damaged_score_is_passed_over(tmp_path, capfd, damage):
+    workdir = save_workdir(tmp_path / "run", *((step, tiny_parameters(2, step), 30.0 + step) for step in (1, 2)))
+    score = workdir / "checkpoints" / "2" / "metrics" / "metrics"
+    score.write_bytes(damage)
+    assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 1))
+    checkpoints = Checkpoints(workdir)
+    (first, second) = capfd.readouterr().out.splitlines()
+    assert first == second
+    assert first.startswith(f"{score}: damaged score, passed over: ")
+    checkpoints.save(3, STATES[3], 30.5)
+    checkpoints.close()
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("sizes", [{"n_blocks": 10**8}, {"n_groups": 2 * 10**6}, {"n_feats": 10**9}])
+@pytest.mark.usefixtures("unchecked")
+def test_a_configuration_that_claims_more_than_there_is_is_refused(tmp_path, sizes):
+    workdir = save_workdir(tmp_path / "run", (3, tiny_parameters(2), 30.0))
+    (workdir / "config.json").write_text(json.dumps({"scale": 2, "model": SIZES | sizes}))
+    with pytest.raises(InputError, match=rf"^{workdir}/config\.json: says it (holds|has) .*, found (no|\d+) array"):
+        weights.read_weights(workdir)
 
 
 def test_a_checkpoint_that_cannot_be_written_names_the_one_before(tmp_path, monkeypatch):

@@ -265,6 +265,10 @@ def test_damaged_files_of_ours_are_refused_by_key(tmp_path, values, damage):
         (json.dumps({"scale": 2, **SIZES, "n_feats": "16"}), "metadata msnlan_config is .*: n_feats: found '16'"),
         (json.dumps({"scale": 4, **SIZES}), r"key upsampler\.1\.(kernel|bias) is missing .*; its metadata says"),
         (json.dumps({"scale": 2, **SIZES, "n_feats": 32}), "key .*: found shape .*; its metadata says"),
+        (json.dumps({"scale": 2, **SIZES, "n_feats": 10**9}), "says it has 1000000000 channels, found no array as"),
+        (json.dumps({"scale": 2, **SIZES, "n_blocks": 10**8}), r"says it holds 2 groups of 100000000 blocks, found \d"),
+        (json.dumps({"scale": 2, **SIZES, "n_groups": 2 * 10**6}), "says it holds 2000000 groups of 1 blocks, found"),
+        ("[" * 99999, "metadata msnlan_config is not a network's configuration: ."),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
