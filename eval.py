@@ -20,15 +20,15 @@ Task = tuple[Iterator[scoring.ScoredPicture], report.Results, report.Extras]
 def parse_flags() -> argparse.Namespace:
     """Read the command line."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--weights", type=command.path, help=WEIGHTS_HELP)
+    parser.add_argument("--weights", type="path", help=WEIGHTS_HELP)
     parser.add_argument(
-        "--data_dir", type=command.path, help="folder of data sets, or one data set; without it, the built-in photos"
+        "--data_dir", type="path", help="folder of data sets, or one data set; without it, the built-in photos"
     )
     parser.add_argument("--datasets", default="", help="comma-separated, such as Set5,Set14; built in: photos,held_out")
     folders.add_choice(parser, "; for --sr_dir, the true pictures")
     parser.add_argument("--scale", type=int, help="up-scaling factor; by default the weights' own, 4 for bundled ones")
     parser.add_argument(
-        "--output", type=command.path, help="folder for the report and results.json; by default runs/eval-x<scale>"
+        "--output", type="path", help="folder for the report and results.json; by default runs/eval-x<scale>"
     )
     parser.add_argument("--save_images", action="store_true", help="write SR pictures and side-by-side strips")
     run = parser.add_argument_group("how the network runs")
@@ -40,7 +40,7 @@ def parse_flags() -> argparse.Namespace:
     scores.add_argument("--lpips", action="store_true", help="the perceptual distance too; needs pip install lpips")
     others = parser.add_argument_group("other methods")
     others.add_argument(
-        "--sr_dir", type=command.path, help="score the pictures in this folder, run no network; needs --scale"
+        "--sr_dir", type="path", help="score the pictures in this folder, run no network; needs --scale"
     )
     others.add_argument("--name", help="what the report calls the method of --sr_dir; by default as that folder")
     others.add_argument(

@@ -61,9 +61,7 @@ def parse_flags() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     config_flags.add_to(parser)
-    parser.add_argument(
-        "--workdir", type=command.path, help="folder for checkpoints and logs; a run in it is continued"
-    )
+    parser.add_argument("--workdir", type="path", help="folder for checkpoints and logs; a run in it is continued")
     distributed.add_flags(parser)
     flags = config_flags.parse(parser)
     if flags.config is None or flags.workdir is None:

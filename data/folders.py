@@ -9,7 +9,6 @@ from data.finding import Finder, Group, expected_pictures
 from data.search import MADE, Choice, Search, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, set_name
-from msnlan_jax.runtime import command
 
 _USES = {"train": "train on", "valid": "score"}
 __all__ = ["MADE", "Choice", "add_choice", "find_datasets", "find_pairs", "has_layout", "read_choice"]
@@ -113,8 +112,8 @@ def find_datasets(
 def add_choice(parser: argparse.ArgumentParser, besides: str = "") -> None:
     """Add the flags of a `Choice`; `besides` is what else the first is for."""
     of_lr = f"folder of LR pictures likewise; {MADE}: by bicubic, whatever lies there"
-    parser.add_argument("--hr_dir", type=command.path, help=f"folder of HR pictures in a data set, or a path{besides}")
-    parser.add_argument("--lr_dir", type=command.path, help=of_lr)
+    parser.add_argument("--hr_dir", type="path", help=f"folder of HR pictures in a data set, or a path{besides}")
+    parser.add_argument("--lr_dir", type="path", help=of_lr)
 
 
 def read_choice(flags: argparse.Namespace) -> Choice:

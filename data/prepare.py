@@ -152,9 +152,9 @@ def main() -> None:
     """Prepare as the flags say."""
     parser = command.Parser("python -m data.prepare", description=__doc__)
     parser.add_argument(
-        "--input", type=command.path, required=True, help="data set in any layout, or pictures, in folders too"
+        "--input", type="path", required=True, help="data set in any layout, or pictures, in folders too"
     )
-    parser.add_argument("--output", type=command.path, required=True, help="folder for the arrays")
+    parser.add_argument("--output", type="path", required=True, help="folder for the arrays")
     parser.add_argument(
         "--scale", default="2,3,4", help="factors of the LR pictures; missing ones are made (%(default)s)"
     )

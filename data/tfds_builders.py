@@ -90,10 +90,8 @@ def write(builder: type[_Pairs], config: PairsConfig, data_dir: epath.PathLike) 
 def main() -> None:
     """Write a data set as the flags say."""
     parser = command.Parser("python -m data.tfds_builders", description=__doc__)
-    parser.add_argument(
-        "--input", type=command.path, required=True, help="data set, or with --benchmark a folder of sets"
-    )
-    parser.add_argument("--output", type=command.path, required=True, help="TFDS data_dir")
+    parser.add_argument("--input", type="path", required=True, help="data set, or with --benchmark a folder of sets")
+    parser.add_argument("--output", type="path", required=True, help="TFDS data_dir")
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), default=4, help="up-scaling factor (%(default)s)")
     parser.add_argument("--benchmark", action="store_true", help="write every set in --input as a split")
     add_choice(parser)

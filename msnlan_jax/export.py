@@ -51,8 +51,8 @@ def export(model: nnx.Module, platforms: tuple[str, ...] = PLATFORMS) -> bytes:
 def main() -> None:
     """Export what the flags name."""
     parser = command.Parser(prog="python -m msnlan_jax.export", description=__doc__)
-    parser.add_argument("--weights", type=command.path, help=WEIGHTS_HELP.replace("bicubic, ", ""))
-    parser.add_argument("--output", type=command.path, required=True, help="file to write, such as msnlan_x4.stablehlo")
+    parser.add_argument("--weights", type="path", help=WEIGHTS_HELP.replace("bicubic, ", ""))
+    parser.add_argument("--output", type="path", required=True, help="file to write, such as msnlan_x4.stablehlo")
     parser.add_argument("--scale", type=int, help="up-scaling factor; by default the weights' own")
     flags = parser.parse_args()
     name = flags.weights or bundled.default_weights(flags.scale)

@@ -82,13 +82,6 @@ def say(text: str) -> None:
     tqdm.write(printable(text))
 
 
-def path(text: str) -> str:
-    """Read a flag that is a file or a folder, for `add_argument(type=...)`."""
-    if not text:
-        raise argparse.ArgumentTypeError("found nothing, expected a path")
-    return files.expand_home(text)
-
-
 def quiet_tensorflow() -> None:
     """Have TensorFlow, once it is imported, tell warnings only, and not announce oneDNN at every start."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -107,7 +100,14 @@ def keep_memory() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, and that refuses a flag given twice, of which one would be lost."""
+    """An argument parser whose errors are one line, and that refuses a flag given twice, of which one would be lost.
+
+    It knows arguments of `type="path"`, a file or a folder, with `~` as the home folder.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("type", "path", _read_path)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse what is known of a command line."""
@@ -133,6 +133,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the program with what is wrong."""
         fail(f"{message} (--help lists the flags)")
+
+
+def _read_path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("found nothing, expected a path")
+    return files.expand_home(text)
 
 
 def fail(message: str) -> NoReturn:

@@ -131,8 +131,6 @@ def _take_fields(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, s
         else:
             has_value = bool(remaining) and not remaining[0].startswith("--")
             fields.append((field, remaining.pop(0) if has_value else None))
-        if field in [name for name, _ in fields[:-1]]:
-            raise InputError(f"{_PREFIX}{field}: found it twice, expected it once")
     return others, fields
 
 

@@ -69,7 +69,9 @@ def read_bytes(path: epath.PathLike, kind: str) -> bytes:
         if not is_remote(path):
             _check_readable(path, kind)
         data: bytes = path.read_bytes()  # asking first whether it is there would double what a remote file takes
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        if path.is_dir():  # of an object store
+            raise InputError(f"{path}: found a folder, expected a {kind}") from None
         raise FileNotFoundError(f"{path}: no such file, expected a {kind}") from None
     except InputError:
         raise

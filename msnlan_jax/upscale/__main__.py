@@ -42,14 +42,14 @@ def parse_flags() -> argparse.Namespace:
     script = Path(sys.argv[0]).name  # as a module it would be called __main__.py
     prog = script if script == "msnlan-upscale" else "python -m msnlan_jax.upscale"
     parser = command.Parser(prog=prog, description=__doc__)
-    parser.add_argument("input", type=command.path, nargs="+", help="pictures, or folders of pictures")
+    parser.add_argument("input", type="path", nargs="+", help="pictures, or folders of pictures")
     parser.add_argument(
         "-o",
         "--output",
-        type=command.path,
+        type="path",
         help="the file, or folder, to write; by default <name>_x4.png beside each picture, or <folder>_x4",
     )
-    parser.add_argument("--weights", type=command.path, help=WEIGHTS_HELP)
+    parser.add_argument("--weights", type="path", help=WEIGHTS_HELP)
     parser.add_argument(
         "--scale",
         type=float,

@@ -45,22 +45,22 @@ def _parse_flags() -> argparse.Namespace:
     parser = command.Parser(description=__doc__)
     parser.add_argument(
         "--input",
-        type=command.path,
+        type="path",
         help="PyTorch or .safetensors file, training workdir, or name of bundled weights",
     )
     parser.add_argument(
         "--output",
-        type=command.path,
+        type="path",
         help="file to write, in place of one that is there: .safetensors, or .pt with --to_torch",
     )
     parser.add_argument("--to_torch", action="store_true", help="write a PyTorch state_dict with the released keys")
     parser.add_argument("--dtype", choices=DTYPES, help="of what is stored; as it is by default, bit for bit")
     parser.add_argument("--verify", action="store_true", help="run --input here and in PyTorch, and compare")
     parser.add_argument(
-        "--picture", type=command.path, help="for --verify: a small picture; by default a part of a built-in photo"
+        "--picture", type="path", help="for --verify: a small picture; by default a part of a built-in photo"
     )
     parser.add_argument(
-        "--inspect", type=command.path, metavar="FILE", help="only say what a checkpoint holds, and if it can be used"
+        "--inspect", type="path", metavar="FILE", help="only say what a checkpoint holds, and if it can be used"
     )
     flags = parser.parse_args()
     if flags.input is None and (flags.inspect is None or flags.output or flags.verify):

@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_checkpoint_is_listed(tmp_path, state):
 def test_foreign_files_in_clear_lines(tmp_path, state):
     torch = pytest.importorskip("torch")
     nested = {"epoch": 3, "model": {f"conv{i}.weight": torch.zeros(2, 3, dtype=torch.float16) for i in range(12)}}
-    lines = unusable(save_pt(tmp_path / "a.pt", nested), "not an MSNLAN checkpoint: key .* is missing")
+    lines = unusable(save_pt(tmp_path / "a.pt", nested), "key epoch: found a int, expected a tensor")
     assert "epoch: int" in lines
     assert "12 tensors (12 float16), 72 numbers" in lines
     assert "key model.conv0.weight: 2 × 3" in lines
