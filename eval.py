@@ -8,7 +8,7 @@ import jax
 
 from data import folders, photos
 from msnlan_jax import inference, report, scoring
-from msnlan_jax.network import MSNLAN, MSNLANConfig
+from msnlan_jax.network import MSNLAN
 from msnlan_jax.pictures import Pair, describe_lr, set_name
 from msnlan_jax.runtime import command, distributed, machine, prepare_output_dir, relay
 from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
@@ -34,27 +34,14 @@ def parse_flags() -> argparse.Namespace:
     run = parser.add_argument_group("how the network runs")
     inference.add_flags(run, default="whole")
     scores = parser.add_argument_group("how pictures are scored; by default as papers do")
-    scores.add_argument("--channel", choices=scoring.CHANNELS, default="y", help="luma, or all three (%(default)s)")
-    scores.add_argument("--border", type=int, help="pixels left out on every side; by default the scale")
-    scores.add_argument("--rounding", choices=scoring.ROUNDINGS, default="uint8", help="of SR (%(default)s)")
-    scores.add_argument("--lpips", action="store_true", help="the perceptual distance too; needs pip install lpips")
+    scoring.add_flags(scores)
     others = parser.add_argument_group("other methods")
     others.add_argument(
         "--sr_dir", type="path", help="score the pictures in this folder, run no network; needs --scale"
     )
     others.add_argument("--name", help="what the report calls the method of --sr_dir; by default as that folder")
-    others.add_argument(
-        "--compare",
-        action="append",
-        default=[],
-        metavar="NAME=RESULTS.JSON",
-        help="or the folder that it is in: shown beside ours; repeatable",
-    )
     page = parser.add_argument_group("the report")
-    page.add_argument("--pictures", type=int, default=8, help="how many to show, the most telling ones (%(default)s)")
-    page.add_argument(
-        "--crop", action="append", default=[], metavar="[NAME:]X,Y,SIZE", help="part to enlarge, HR pixels; repeatable"
-    )
+    report.add_flags(others, page)
     distributed.add_flags(parser)
     flags = parser.parse_args()
     whose = "sr_dir" if flags.sr_dir else "data_dir"
@@ -94,9 +81,9 @@ def main() -> None:
 def score_pictures(flags: argparse.Namespace) -> Task:
     """Prepare to score the pictures of a folder."""
     method = report.method_name(flags.sr_dir, flags.name)
-    protocol = read_protocol(flags, flags.scale)
+    protocol = scoring.read_flags(flags, flags.scale)
     matches = scoring.match_folders(flags.sr_dir, flags.hr_dir, flags.scale)
-    extras = read_extras(flags, flags.scale, method, {match.name for match in matches})
+    extras = report.read_flags(flags, flags.scale, method, {match.name for match in matches})
     dataset = set_name(flags.hr_dir)
     sizes = {dataset: scoring.check_matches(matches, flags.scale, flags.border)}
     extras.check(sizes)
@@ -117,9 +104,9 @@ def score_network(flags: argparse.Namespace) -> Task:
     datasets = find_pictures(flags, model.scale)
     own = f"MSNLAN {weights}" if weights in bundled.NAMES else "MSNLAN"  # not to be taken for the published network
     method = "bicubic" if weights == "bicubic" else own
-    protocol = read_protocol(flags, model.scale)
+    protocol = scoring.read_flags(flags, model.scale)
     of_all = {pair.name for pairs in datasets.values() for pair in pairs}
-    extras = read_extras(flags, model.scale, method, of_all, model.config if isinstance(model, MSNLAN) else None)
+    extras = report.read_flags(flags, model.scale, method, of_all, model.config if isinstance(model, MSNLAN) else None)
     sizes = {name: scoring.check_pairs(pairs, model.scale, flags.border) for name, pairs in datasets.items()}
     extras.check(sizes)
     if flags.is_first and (devices := machine.describe_devices()):
@@ -140,22 +127,6 @@ def find_pictures(flags: argparse.Namespace, scale: int) -> dict[str, list[Pair]
     if not flags.data_dir:
         return photos.find_sets(names)
     return folders.find_datasets(flags.data_dir, names, scale, choice=folders.read_choice(flags))
-
-
-def read_protocol(flags: argparse.Namespace, scale: int) -> scoring.Protocol:
-    """Read how to score."""
-    distance = scoring.load_lpips() if flags.lpips else None
-    if flags.lpips and distance is None and flags.is_first:
-        print("LPIPS is left out: its library is not installed (pip install lpips)")
-    return scoring.Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
-
-
-def read_extras(
-    flags: argparse.Namespace, scale: int, method: str, names: set[str], config: MSNLANConfig | None = None
-) -> report.Extras:
-    """Read what the report shows besides the scores of these pictures."""
-    crops = report.parse_crops(flags.crop, names)
-    return report.Extras(report.read_compared(flags.compare, scale, [method]), flags.pictures, crops, config)
 
 
 if __name__ == "__main__":

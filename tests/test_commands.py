@@ -41,7 +41,9 @@ def files(tmp_path):
     return tmp_path
 
 
-EVAL = "eval --data_dir data --datasets tiny --scale 2 --output out"
+SETS = "eval --data_dir data --datasets tiny"
+SCORING = f"{SETS} --scale 2"
+EVAL = f"{SCORING} --output out"
 SCORE = "eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --scale 2 --output out"
 TRAIN = "train --config {root}/configs/quickstart.py --workdir new"
 SMALL = "--config.batch_size=2 --config.patch_size=8 --config.data.source=folder --config.eval.data_dir=data/tiny"
@@ -69,8 +71,8 @@ MISTAKES = [
     (f"{EVAL} --weights none.pt", "none.pt: no such file or workdir, nor bundled weights"),
     (f"{EVAL} --weights nothing", "nothing/config.json: no such file"),
     ("eval --weights x2.safetensors --scale 3 --output out", "x2.safetensors: found weights for ×2, expected ×3"),
-    (f"{EVAL} --scale 0", "--scale: found 0, expected a positive number"),
-    (f"{EVAL} --scale two", "argument --scale: invalid int value: 'two'"),
+    (f"{SETS} --scale 0", "--scale: found 0, expected a positive number"),
+    (f"{SETS} --scale two", "argument --scale: invalid int value: 'two'"),
     (f"{EVAL} --inference fast", "argument --inference: invalid choice: 'fast'"),
     (
         f"{EVAL} --inference tile --tile_size 8 --tile_overlap 5",
@@ -211,7 +213,7 @@ def read_results(folder):
 
 @pytest.mark.parametrize("name", ["bicubic", "x2.safetensors"])
 def test_eval_and_scoring_its_pictures_agree(invoke, files, name):
-    result = invoke(*EVAL.split(), "--weights", name, "--save_images", "--output", "new/eval")
+    result = invoke(*SCORING.split(), "--weights", name, "--save_images", "--output", "new/eval")
     assert (result.code, result.out.count("| tiny | 2 |")) == (0, 1 + (name != "bicubic"))
     found = read_results(files / "new" / "eval")
     assert (found["scale"], found["weights"], list(found["datasets"])) == (2, name, ["tiny"])
@@ -275,7 +277,7 @@ def test_reports_say_where_lr_pictures_come_from(invoke, files):
     ],
 )
 def test_eval_runs_in_every_mode(invoke, files, options, expected):
-    assert invoke(*EVAL.split(), "--weights", "x2.safetensors", *options, "--output", "new").code == 0
+    assert invoke(*SCORING.split(), "--weights", "x2.safetensors", *options, "--output", "new").code == 0
     found = {name: value for name, value in read_results(files / "new")["protocol"].items() if name not in PROTOCOL}
     assert found == expected
     assert {"report.html", "results.json", "results.md", "results.tex"} <= set(snapshot(files / "new"))
@@ -283,7 +285,7 @@ def test_eval_runs_in_every_mode(invoke, files, options, expected):
 
 def test_protocol_choices_are_stored_and_printed(invoke, files):
     flags = ["--channel", "rgb", "--border", 3, "--rounding", "none", "--output", "new", "--weights", "bicubic"]
-    result = invoke(*EVAL.split(), *flags)
+    result = invoke(*SCORING.split(), *flags)
     expected = {"psnr": "RGB", "ssim": "RGB", "border": 3, "rounding": "none"}
     assert expected.items() <= read_results(files / "new")["protocol"].items()
     assert "(psnr: RGB, ssim: RGB, border: 3, rounding: none, " in result.out
@@ -293,16 +295,16 @@ def test_protocol_choices_are_stored_and_printed(invoke, files):
 
 def test_without_the_lpips_library_it_is_left_out(invoke, files, monkeypatch):
     monkeypatch.setitem(sys.modules, "lpips", None)
-    result = invoke(*EVAL.split(), "--lpips", "--output", "new")
+    result = invoke(*SCORING.split(), "--lpips", "--output", "new")
     assert result.code == 0
     assert "LPIPS is left out: its library is not installed" in result.out
     assert "lpips" not in read_results(files / "new")["datasets"]["tiny"]
 
 
 def test_other_methods_stand_beside_ours(invoke, files):
-    assert invoke(*EVAL.split(), "--weights", "bicubic", "--save_images", "--output", "theirs").code == 0
+    assert invoke(*SCORING.split(), "--weights", "bicubic", "--save_images", "--output", "theirs").code == 0
     flags = ["--weights", "x2.safetensors", "--compare", "Keys=theirs/results.json", "--crop", "a:2,3,16"]
-    result = invoke(*EVAL.split(), *flags, "--output", "new")
+    result = invoke(*SCORING.split(), *flags, "--output", "new")
     assert (result.code, result.out.count("| tiny | 2 | Keys |")) == (0, 1)
     page = (files / "new" / "report.html").read_text()
     assert page.count('data-method="Keys"') == 2
@@ -342,10 +344,10 @@ def test_other_endings(error, capsys, monkeypatch):
 
 def test_a_later_run_does_not_show_the_pictures_of_an_earlier_one_as_its_own(invoke, files):
     for flags in (["--weights", "x2.safetensors", "--save_images"], ["--weights", "bicubic"]):
-        assert invoke(*EVAL.split(), *flags, "--output", "theirs").code == 0
+        assert invoke(*SCORING.split(), *flags, "--output", "theirs").code == 0
     assert (files / "theirs" / "images" / "tiny" / "ax2.png").exists()
     flags = ["--weights", "x2.safetensors", "--compare", "Keys=theirs", "--output", "new"]
-    result = invoke(*EVAL.split(), *flags)
+    result = invoke(*SCORING.split(), *flags)
     assert (result.code, result.out.count("| tiny | 2 | Keys |")) == (0, 1)
     assert 'data-method="Keys"' not in (files / "new" / "report.html").read_text()
 
@@ -357,6 +359,6 @@ def test_a_scale_without_weights_says_that_it_is_bicubic(invoke, files):
 
 
 def test_a_picture_too_large_for_the_memory_is_named(invoke, files):
-    result = invoke(*EVAL.split(), "--weights", "x2.safetensors", "--memory_limit", "0.001", "--output", "new")
+    result = invoke(*SCORING.split(), "--weights", "x2.safetensors", "--memory_limit", "0.001", "--output", "new")
     assert result.code == 2
     assert result.err.splitlines()[-1].startswith("error: data/tiny/HR/a.png: memory: a picture of 13×15 pixels needs ")

@@ -20,7 +20,9 @@ from msnlan_jax.report.strips import (
 )
 from msnlan_jax.report.writing import (
     Extras,
+    add_flags,
     make_report,
+    read_flags,
 )
 
 __all__ = [
@@ -30,10 +32,12 @@ __all__ = [
     "Extras",
     "Results",
     "StatedProtocol",
+    "add_flags",
     "make_report",
     "method_name",
     "parse_crops",
     "read_compared",
+    "read_flags",
     "read_results",
     "side_by_side",
 ]

@@ -1,5 +1,6 @@
 """Making a report of pictures as they are scored: what is saved on the way, and what is written in the end."""
 
+import argparse
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +11,9 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLANConfig
 from msnlan_jax.pictures import RGBPicture, write_image
 from msnlan_jax.report import figures, latex, markdown, model_size, page
-from msnlan_jax.report.comparison import Compared, check_pictures
+from msnlan_jax.report.comparison import Compared, check_pictures, read_compared
 from msnlan_jax.report.results import DatasetResult, Results, write_results
-from msnlan_jax.report.showcase import Crop, Sample, Showcase, check_crops
+from msnlan_jax.report.showcase import Crop, Sample, Showcase, check_crops, parse_crops
 from msnlan_jax.report.strips import side_by_side
 from msnlan_jax.report.tables import BICUBIC
 from msnlan_jax.runtime import command, files
@@ -47,6 +48,40 @@ class Extras:
         for pictures in sizes.values():
             check_crops(self.crops, pictures)
         check_pictures(self.compared, sizes)
+
+
+def add_flags(methods: argparse._ActionsContainer, page: argparse._ActionsContainer) -> None:
+    """Add the flags that say which methods stand beside ours, and which pictures the page shows, to two groups."""
+    methods.add_argument(
+        "--compare",
+        action="append",
+        default=[],
+        metavar="NAME=RESULTS.JSON",
+        help="or the folder that it is in: shown beside ours; repeatable",
+    )
+    page.add_argument("--pictures", type=int, default=8, help="how many to show, the most telling ones (%(default)s)")
+    page.add_argument(
+        "--crop", action="append", default=[], metavar="[NAME:]X,Y,SIZE", help="part to enlarge, HR pixels; repeatable"
+    )
+
+
+def read_flags(
+    flags: argparse.Namespace, scale: int, method: str, names: set[str], config: MSNLANConfig | None = None
+) -> Extras:
+    """Return what the flags of `add_flags` say.
+
+    Args:
+        flags: as parsed.
+        scale: up-scaling factor.
+        method: what ours is called.
+        names: of the pictures.
+        config: of the network.
+
+    Raises:
+        FileNotFoundError, InputError: as `read_compared` and `parse_crops`.
+    """
+    compared = read_compared(flags.compare, scale, [method])
+    return Extras(compared, flags.pictures, parse_crops(flags.crop, names), config)
 
 
 def make_report(

@@ -28,8 +28,9 @@ from msnlan_jax.scoring.perceptual import (
     load_lpips,
 )
 from msnlan_jax.scoring.protocol import (
-    ROUNDINGS,
     Protocol,
+    add_flags,
+    read_flags,
 )
 from msnlan_jax.scoring.scored import (
     Reconstruction,
@@ -43,7 +44,6 @@ from msnlan_jax.scoring.sharing import (
 
 __all__ = [
     "CHANNELS",
-    "ROUNDINGS",
     "Distance",
     "Match",
     "Protocol",
@@ -52,6 +52,7 @@ __all__ = [
     "ScoredPicture",
     "Scores",
     "Share",
+    "add_flags",
     "beside_bicubic",
     "bring_together",
     "check_matches",
@@ -61,6 +62,7 @@ __all__ = [
     "match_folders",
     "mean_scores",
     "metrics",
+    "read_flags",
     "score_bicubic",
     "score_matches",
     "score_network",

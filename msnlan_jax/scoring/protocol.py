@@ -1,14 +1,17 @@
 """How pictures are scored, in one object that stands beside every number."""
 
+import argparse
 import dataclasses
 
+import jax
 from etils import epath
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import RGBPicture
+from msnlan_jax.runtime import command
 from msnlan_jax.scoring import metrics
 from msnlan_jax.scoring.metrics import Scores, SRPicture
-from msnlan_jax.scoring.perceptual import Distance
+from msnlan_jax.scoring.perceptual import Distance, load_lpips
 from msnlan_jax.scoring.scored import to_uint8
 
 ROUNDINGS = ("uint8", "none")
@@ -53,6 +56,22 @@ class Protocol:
             return scores
         inside = slice(border, -border or None)
         return dataclasses.replace(scores, lpips=self.lpips(to_uint8(sr)[inside, inside], hr[inside, inside]))
+
+
+def add_flags(parser: argparse._ActionsContainer) -> None:
+    """Add the flags that say how pictures are scored to a command, or to a group of its flags."""
+    parser.add_argument("--channel", choices=metrics.CHANNELS, default="y", help="luma, or all three (%(default)s)")
+    parser.add_argument("--border", type=int, help="pixels left out on every side; by default the scale")
+    parser.add_argument("--rounding", choices=ROUNDINGS, default="uint8", help="of SR (%(default)s)")
+    parser.add_argument("--lpips", action="store_true", help="the perceptual distance too; needs pip install lpips")
+
+
+def read_flags(flags: argparse.Namespace, scale: int) -> Protocol:
+    """Return what the flags of `add_flags` say; LPIPS is left out where its library is not there, which is said."""
+    distance = load_lpips() if flags.lpips else None
+    if flags.lpips and distance is None and jax.process_index() == 0:
+        command.say("LPIPS is left out: its library is not installed (pip install lpips)")
+    return Protocol(scale, flags.channel, flags.border, flags.rounding, distance)
 
 
 def check_size(hr: RGBPicture, source: epath.Path, scale: int, border: int | None) -> tuple[int, int]:
