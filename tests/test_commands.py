@@ -45,7 +45,8 @@ SETS = "eval --data_dir data --datasets tiny"
 SCORING = f"{SETS} --scale 2"
 EVAL = f"{SCORING} --output out"
 SCORE = "eval --sr_dir data/tiny/HR --hr_dir data/tiny/HR --scale 2 --output out"
-TRAIN = "train --config {root}/configs/quickstart.py --workdir new"
+RUN = "train --config {root}/configs/quickstart.py"
+TRAIN = f"{RUN} --workdir new"
 SMALL = "--config.batch_size=2 --config.patch_size=8 --config.data.source=folder --config.eval.data_dir=data/tiny"
 
 # What is typed, and the pattern with which the one line on standard error begins.
@@ -179,10 +180,10 @@ MISTAKES = [
     (f"{TRAIN} {SMALL} --config.data.dir=data/broken", "data/broken/HR/b.png: broken or unreadable picture"),
     (f"{TRAIN} {SMALL} --config.data.dir=data/tiny --config.patch_size=20", "data/tiny/HR/a.png: found 15×13 LR pix"),
     (
-        f"{TRAIN} {SMALL} --config.data.dir=data/tiny --workdir file/below",
+        f"{RUN} {SMALL} --config.data.dir=data/tiny --workdir file/below",
         "--workdir: found file/below, expected",
     ),
-    (f"{TRAIN} {SMALL} --config.data.dir=data/tiny --workdir out", "out/config.json: damaged: "),
+    (f"{RUN} {SMALL} --config.data.dir=data/tiny --workdir out", "out/config.json: not a readable configuration"),
     (
         f"{TRAIN} {SMALL} --config.data.dir=data/tiny --config.init_from=x2.safetensors --config.scale=3",
         "config.init_from: found weights for ×2 in x2.safetensors, expected ×3",
@@ -318,7 +319,7 @@ def test_convert_and_back(invoke, tmp_path, scale):
     torch.save({f"module.{key}": torch.from_numpy(value.copy()) for key, value in state.items()}, tmp_path / "a.pt")
     result = invoke("convert_torch_weights", "--input", "a.pt", "--output", "new/b.safetensors")
     assert result.code == 0
-    assert result.out.startswith(f"a.pt -> new/b.safetensors: ×{scale}, C=16, G=2, N=1, ")
+    assert result.out.startswith(f"a.pt: keys without module.\na.pt -> new/b.safetensors: ×{scale}, C=16, G=2, N=1, ")
     count = int(result.out.split()[-2].replace(",", ""))
     assert count == sum(value.size for key, value in state.items() if not key.endswith("escape_NaN"))
     assert invoke("convert_torch_weights", "--to_torch", "--input", "new/b.safetensors", "--output", "c.pt").code == 0

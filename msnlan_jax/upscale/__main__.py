@@ -29,8 +29,8 @@ from msnlan_jax.upscale.enlarge import check_memory, enlarge, enlarge_each, fina
 from msnlan_jax.upscale.jobs import FORMATS, Job, Output, list_jobs
 from msnlan_jax.weights import WEIGHTS_HELP
 
-# A pixel becomes 100 million.
-_LARGEST_SCALE = 10_000
+# Above it not even a pixel could be enlarged in any memory, and sizes would be infinite.
+_LARGEST_SCALE = 1_000_000
 # How many files are named that are passed over.
 _LISTED = 20
 # A picture that takes less time needs no bar.

@@ -134,7 +134,7 @@ def test_a_ramp_of_16_bits_stays_smooth(invoke, tmp_path):
         (["a.png", "-o", ""], "argument -o/--output: found nothing, expected a path (--help lists the flags)"),
         (
             ["a.png", "--scale=1e308"],
-            "--scale: found 1e+308, expected a positive number of at most 10000 (--help lists the flags)",
+            "--scale: found 1e+308, expected a positive number of at most 1000000 (--help lists the flags)",
         ),
         (["a.png", "--scale", "2", "--sca=3"], "--scale: found it 2 times, expected it once (--help lists the flags)"),
         (
