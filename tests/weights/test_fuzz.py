@@ -67,7 +67,7 @@ def test_damaged_files(tmp_path, values, fuzz_count, kind):
         content = {"params_ema": state, "epoch": 3, "optimizer": {"state": {0: {"step": 7}}}}
         samples = [pt_bytes(it, _use_new_zipfile_serialization=kind == "zip") for it in (state, content)]
         path, ways = tmp_path / "w.pt", ZIP if kind == "zip" else (*damage.BYTES, *PICKLE)
-    inputs = damage.damaged(samples, ways, fuzz_count(40), SEED)
+    inputs = damage.damaged(samples, ways, fuzz_count(25), SEED)
     assert fuzz.try_each(inputs, path, read_or_inspect).faults == []
 
 
@@ -118,7 +118,7 @@ def odd_contents(state, count):
 def test_odd_contents(tmp_path, values, fuzz_count):
     torch = pytest.importorskip("torch")
     state = {key: torch.from_numpy(value.copy()) for key, value in to_torch(CONFIG, values).items()}
-    inputs = odd_contents(state, fuzz_count(40))
+    inputs = odd_contents(state, fuzz_count(25))
     assert fuzz.try_each(inputs, tmp_path / "w.pt", read_or_inspect).faults == []
 
 
