@@ -75,7 +75,7 @@ def main() -> None:
             return
         output = prepare_output_dir(flags.output or f"runs/eval-x{start.scale}", "--output")
         print("\n" + report.make_report(pictures, start, output, extras))
-        print(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
+        command.say(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 
 def score_pictures(flags: argparse.Namespace) -> Task:
@@ -99,7 +99,9 @@ def score_network(flags: argparse.Namespace) -> Task:
     """Prepare to run a network, and bicubic beside it, on every data set and to score the pictures."""
     weights = flags.weights or bundled.default_weights(flags.scale)
     if flags.weights is None and weights == bundled.FALLBACK and flags.is_first:
-        print(f"no weights for ×{flags.scale} come with the package: bicubic is scored; others are given by --weights")
+        command.say(
+            f"no weights for ×{flags.scale} come with the package: bicubic is scored; others are given by --weights"
+        )
     model = load_model(weights, scale=flags.scale)
     datasets = find_pictures(flags, model.scale)
     own = f"MSNLAN {weights}" if weights in bundled.NAMES else "MSNLAN"  # not to be taken for the published network
@@ -110,7 +112,7 @@ def score_network(flags: argparse.Namespace) -> Task:
     sizes = {name: scoring.check_pairs(pairs, model.scale, flags.border) for name, pairs in datasets.items()}
     extras.check(sizes)
     if flags.is_first and (devices := machine.describe_devices()):
-        print(f"on {devices}")
+        command.say(f"on {devices}")
     share = scoring.Share.of_process(sizes)
     pictures = scoring.score_network(model, datasets, protocol, flags.options.with_limit(), share=share)
     if method != "bicubic":

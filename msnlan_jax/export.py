@@ -62,7 +62,7 @@ def main() -> None:
     model = load_model(name, scale=flags.scale)
     data = export(model)
     files.write_bytes(flags.output, data)
-    print(f"{name} -> {flags.output}: ×{model.scale}, {len(data):,} bytes, for {', '.join(PLATFORMS)}")
+    command.say(f"{name} -> {flags.output}: ×{model.scale}, {len(data):,} bytes, for {', '.join(PLATFORMS)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from etils import epath
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import IMAGE_SUFFIXES, RGBPicture, read_rgb
 from msnlan_jax.report.results import Results, read_results
-from msnlan_jax.runtime import absolute
+from msnlan_jax.runtime import absolute, files
 
 _ALWAYS_SHOWN = ("bicubic", "HR")
 
@@ -36,9 +36,9 @@ class Compared:
         """
         if not self.results.has_images:
             return None
-        for stem in (f"{name}x{self.results.scale}", name):
+        for mark in (f"x{self.results.scale}", ""):
             for suffix in IMAGE_SUFFIXES:
-                path = self.folder / "images" / dataset / f"{stem}{suffix}"
+                path = self.folder / "images" / dataset / files.fit_name(name, f"{mark}{suffix}")
                 if path.exists():
                     image = read_rgb(path)
                     return image if image.shape == shape else None
@@ -89,7 +89,7 @@ def read_compared(values: Iterable[str], scale: int, taken: Sequence[str] = ()) 
         if not name or not path or name in found:
             raise InputError(f"--compare: found {value}, expected NAME=results.json, each name once")
         check_name(name, "--compare", taken)
-        file = epath.Path(path)
+        file = epath.Path(files.expand_home(path))
         file = file / "results.json" if file.is_dir() else file
         results = read_results(file)
         if results.scale != scale:

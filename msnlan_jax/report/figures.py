@@ -121,6 +121,6 @@ def _save(stem: epath.Path, figure: "Figure") -> list[epath.Path]:
     for suffix, options in ((".png", {"dpi": _DPI}), (".pdf", {"metadata": {"CreationDate": None}})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix[1:], **options)
-        written.append(stem.with_name(stem.name + suffix))
+        written.append(stem.with_name(files.fit_name(stem.name, suffix)))
         files.write_bytes(written[-1], buffer.getvalue())
     return written

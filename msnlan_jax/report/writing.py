@@ -92,7 +92,7 @@ def make_report(
     Arguments and errors as `collect_results` and `write_report`.
     """
     extras = extras or Extras()
-    showcase = Showcase(extras.n_pictures, extras.crops)
+    showcase = Showcase(extras.n_pictures, {command.printable(name): crop for name, crop in extras.crops.items()})
     results = collect_results(pictures, start, output, showcase, extras.compared)
     return write_report(output, results, compared=extras.compared, samples=showcase.samples, config=extras.config)
 
@@ -122,7 +122,7 @@ def collect_results(
     """
     printable = command.printable  # names are bytes, and not all are text
     start = dataclasses.replace(start, weights=printable(start.weights), method=printable(start.method))
-    results, output = start, epath.Path(output)
+    results, output, unsaved = start, epath.Path(output), None
     named = (dataclasses.replace(p, name=printable(p.name), dataset=printable(p.dataset)) for p in pictures)
     for dataset, of_set in itertools.groupby(named, key=lambda picture: picture.dataset):
         tally = _SetTally(dataset)
@@ -132,7 +132,10 @@ def collect_results(
             tally.add(picture)
             baseline = {} if picture.bicubic is None else {BICUBIC: picture.bicubic}
             if results.has_images:
-                _save(output, picture, {**baseline, results.name: picture.sr}, results.scale)
+                try:
+                    _save(output, picture, {**baseline, results.name: picture.sr}, results.scale)
+                except InputError as error:  # the scores come first
+                    unsaved = unsaved or error
             shown = {**baseline, **_of_others(picture, compared), results.name: picture.sr}
             showcase.add(dataset, picture.name, picture.hr, *_split(shown))
             if picture.number == picture.n_pictures:  # written at once: what makes the next picture may fail
@@ -141,6 +144,8 @@ def collect_results(
         if dataset not in results.datasets:  # its last picture has not come
             results = tally.added_to(results)
             write_results(output / "results.json", results)
+    if unsaved is not None:
+        raise unsaved
     return results
 
 
@@ -236,9 +241,9 @@ def _of_others(picture: ScoredPicture, compared: Sequence[Compared]) -> dict[str
 
 
 def _save(output: epath.Path, picture: ScoredPicture, methods: Mapping[str, Reconstruction], scale: int) -> None:
-    write_image(output / "images" / picture.dataset / f"{picture.name}x{scale}.png", picture.sr.rounded)
+    write_image(output / "images" / picture.dataset / files.fit_name(picture.name, f"x{scale}.png"), picture.sr.rounded)
     strip = side_by_side(picture.hr, *_split(methods))
-    write_image(output / "strips" / picture.dataset / f"{picture.name}.png", strip)
+    write_image(output / "strips" / picture.dataset / files.fit_name(picture.name, ".png"), strip)
 
 
 def _split(methods: Mapping[str, Reconstruction]) -> tuple[dict[str, RGBPicture], dict[str, Scores]]:

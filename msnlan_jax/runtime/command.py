@@ -1,13 +1,13 @@
 """What all commands share: one-line errors with exit code 2, and a compilation cache."""
 
 import argparse
-import collections
 import contextlib
 import ctypes
 import io
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +23,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 # What tells on standard error of what is handled here: Orbax how it works and what it raises besides; readers of
 # pictures what is odd in a file.
 _TALKATIVE = ("absl", "asyncio", "imagecodecs", "tifffile", "PIL")
+# Categories of characters: controls, halves of a pair, which stand for bytes that are no text, and ends of lines.
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")
 # How XLA calls an array that does not fit.
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
@@ -74,7 +76,10 @@ def prepare_streams() -> None:
 def printable(text: str) -> str:
     """Return text, names of files in it, as a terminal may get it: control characters and bytes that are no text are
     escaped, or the name of a file could clear the screen."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return "".join(
+        c.encode("unicode_escape", "backslashreplace").decode() if unicodedata.category(c) in _ESCAPED else c
+        for c in text
+    )
 
 
 def say(text: str) -> None:
@@ -99,6 +104,26 @@ def keep_memory() -> None:
             set_option(_ARENA_MAX, 1)
 
 
+class _Once:
+    """An action of a flag that refuses to be called twice."""
+
+    option_strings: Sequence[str]
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, flag: str | None = None) -> None:
+        if flag is not None and self in parser.given:
+            parser.error(f"{self.option_strings[-1]}: found it twice, expected it once")
+        parser.given.append(self)
+        super().__call__(parser, namespace, values, flag)  # type: ignore[misc]
+
+
+class _Store(_Once, argparse._StoreAction):
+    pass
+
+
+class _StoreTrue(_Once, argparse._StoreTrueAction):
+    pass
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, and that refuses a flag given twice, of which one would be lost.
 
@@ -106,29 +131,11 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self.given: list[_Once] = []
         super().__init__(*args, **options)
         self.register("type", "path", _read_path)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse what is known of a command line."""
-        found = super().parse_known_args(args, namespace)
-        given = collections.Counter(self._flags_in(sys.argv[1:] if args is None else args))
-        for name, count in given.items():
-            if count > 1:
-                self.error(f"{name}: found it {count} times, expected it once")
-        return found
-
-    def _flags_in(self, arguments: Sequence[str]) -> list[str]:
-        """Return the flags in a command line that take effect once, each by its full name."""
-        once = {
-            name: action.option_strings[-1]
-            for action in self._actions
-            if not isinstance(action, argparse._AppendAction)
-            for name in action.option_strings
-        }
-        names = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
-        meant = [[name] if name in once else [full for full in once if full.startswith(name)] for name in names]
-        return [once[matches[0]] for matches in meant if len(matches) == 1]
+        for name, kind in ((None, _Store), ("store", _Store), ("store_true", _StoreTrue)):
+            self.register("action", name, kind)
 
     def error(self, message: str) -> NoReturn:
         """End the program with what is wrong."""

@@ -25,7 +25,7 @@ _READERS: dict[type, tuple[Callable[[str], Any], str]] = {
     bool: (lambda text: _TRUTH[text.lower()], "True or False"),
     int: (int, "a whole number"),
     float: (float, "a number"),
-    str: (files.expand_home, "text"),
+    str: (str, "text"),
 }
 
 
@@ -87,6 +87,7 @@ def read_config(file: str, changes: Sequence[tuple[str, str | None]] = ()) -> Co
     Raises:
         InputError: as `parse`.
     """
+    file = files.expand_home(file)
     if Path(file).is_dir():
         raise InputError(f"--config: {file}: found a folder, expected a file such as configs/x4.py")
     if not Path(file).is_file():

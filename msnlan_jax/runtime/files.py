@@ -1,5 +1,6 @@
 """Reading and writing whole files, local or `gs://`, with errors that name the file."""
 
+import hashlib
 import os
 import stat
 import uuid
@@ -15,6 +16,8 @@ _CLIENTS = ("tensorflow", "gcsfs", "fsspec", "google", "aiohttp", "requests")
 _MISSING = ("gcsfs", "fsspec", "google.cloud", "google-cloud", "Google Storage")  # in what is said where there is none
 
 
+# Bytes that a file's name may have, on nearly every file system.
+LONGEST_NAME = 255
 # Files up to here are read without a look at what is free.
 _SMALL_BYTES = 10**8
 
@@ -22,6 +25,15 @@ _SMALL_BYTES = 10**8
 def is_remote(path: epath.PathLike) -> bool:
     """Whether a path is in an object store, such as `gs://`, where files appear whole, and cannot grow."""
     return "://" in str(path)
+
+
+def fit_name(name: str, ending: str) -> str:
+    """Return a file's name with an ending; where file systems take none so long, its first part and a digest."""
+    if len(os.fsencode(name + ending)) <= LONGEST_NAME:
+        return name + ending
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    kept = os.fsencode(name)[: LONGEST_NAME - len(os.fsencode(ending)) - 13].decode(errors="ignore")
+    return f"{kept}-{digest}{ending}"
 
 
 def is_regular(path: epath.PathLike) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from tqdm import tqdm
 
+from msnlan_jax.runtime import command
 from msnlan_jax.scoring.metrics import Scores
 from msnlan_jax.scoring.scored import ScoredPicture, mean_scores
 
@@ -19,7 +20,7 @@ def with_bars(pictures: Iterable[ScoredPicture], n_pictures: Mapping[str, int]) 
     coming = iter(pictures)
     for dataset, count in n_pictures.items():
         scores: list[Scores] = []
-        with tqdm(itertools.islice(coming, count), desc=dataset, total=count, unit="picture") as bar:
+        with tqdm(itertools.islice(coming, count), desc=command.printable(dataset), total=count, unit="picture") as bar:
             for picture in bar:
                 scores.append(picture.sr.scores)
                 bar.set_postfix_str(f"{mean_scores(scores).psnr:.3f} dB")

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from msnlan_jax.errors import InputError, naming
 from msnlan_jax.inference import INFERENCE_MODES
 from msnlan_jax.network import Compute, MSNLANConfig
+from msnlan_jax.runtime import files
 from msnlan_jax.training.losses import LOSSES
 
 SCHEDULES = ("halving", "cosine")
@@ -148,7 +149,7 @@ def _read_section(section: ConfigDict, types: Mapping[str, Any], prefix: str = "
             raise InputError(
                 f"config.{prefix}{name}: found {value!r}, expected {_KINDS.get(kind, 'a section of fields')}"
             )
-        values[name] = value
+        values[name] = files.expand_home(value) if isinstance(value, str) else value
     return values
 
 

@@ -10,8 +10,6 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import IMAGE_SUFFIXES, WRITTEN_SUFFIXES, check_suffix
 from msnlan_jax.runtime import absolute, files, prepare_output_dir
 
-# Bytes that a file's name may have, on nearly every file system.
-_LONGEST_NAME = 255
 FORMATS = ("png", "jpg", "webp", "tif", "bmp", "same")
 
 
@@ -92,10 +90,10 @@ def list_jobs(
     jobs = [job for job in jobs if _real(job.source) not in targets]
     by_target: dict[str, epath.Path] = {}
     for job in jobs:
-        if (length := len(os.fsencode(job.target.name))) > _LONGEST_NAME:
+        if (length := len(os.fsencode(job.target.name))) > files.LONGEST_NAME:
             raise InputError(
                 f"{job.source}: found a name that becomes {length} bytes long, {job.target.name}, expected at most "
-                f"{_LONGEST_NAME}"
+                f"{files.LONGEST_NAME}"
             )
         other = by_target.setdefault(str(job.target), job.source)
         if other != job.source:

@@ -77,19 +77,20 @@ def main() -> None:
     flags = _parse_flags()
     if flags.inspect is not None:
         held = inspection.inspect(flags.inspect)
-        print("\n".join(held.lines))
+        for line in held.lines:
+            command.say(line)
         if held.refusal:
             raise InputError(held.refusal)
     if flags.output is not None:
         config = convert(flags.input, flags.output, to_torch=flags.to_torch, dtype=flags.dtype)
-        print(
+        command.say(
             f"{flags.input} -> {flags.output}: ×{config.scale}, C={config.n_feats}, G={config.n_groups}, "
             f"N={config.n_blocks}, {count_parameters(abstract_model(config)):,} parameters"
         )
     if flags.verify:
         picture = read_rgb(flags.picture) if flags.picture else inspection.built_in_picture()
         found = inspection.verify(flags.input, picture)
-        print(
+        command.say(
             f"{flags.input} on {flags.picture or 'a built-in photo'}, {picture.shape[1]}×{picture.shape[0]}: here and "
             f"in PyTorch, outputs of 0..255 differ by {found.largest:.2e} at most, {found.mean:.2e} on average, "
             f"{found.relative:.1e} of the whole (rounding in float32 makes up to about 1e-5); PSNR between them "

@@ -15,8 +15,7 @@ from msnlan_jax.network import parameters
 from msnlan_jax.pictures.bicubic import Bicubic
 from msnlan_jax.pictures.images import to_rgb
 from msnlan_jax.pictures.resize import imresize
-from msnlan_jax.weights import torch_keys
-from msnlan_jax.weights.torch_files import read_torch
+from msnlan_jax.weights import read_weights
 from tests.helpers import FORWARD, forward_shapes, nhwc, relative_l2
 from tests.samples import Nearest, noise, tiny_config, tiny_parameters
 
@@ -24,7 +23,7 @@ from tests.samples import Nearest, noise, tiny_config, tiny_parameters
 def recorded(golden, scale, given, expected):
     """The recorded network, and recorded input and output NHWC."""
     pytest.importorskip("torch")
-    config, values = torch_keys.from_torch(read_torch(golden / f"tiny_x{scale}.pt"), "tiny")
+    config, values = read_weights(golden / f"tiny_x{scale}.pt")
     file = np.load(golden / f"chop_x{scale}.npz")
     if expected not in file.files:
         pytest.skip(f"no {expected} recorded at ×{scale}")

@@ -11,6 +11,7 @@ import pytest
 from msnlan_jax.network.layers import RGB_MEAN
 from msnlan_jax.network.model import MSNLANConfig
 from msnlan_jax.network.parameters import abstract_parameters, merge
+from msnlan_jax.weights import read_weights
 from msnlan_jax.weights.torch_keys import from_torch, to_torch
 from tests.helpers import (
     FORWARD,
@@ -69,7 +70,7 @@ def test_block(golden, name):
 )
 def test_network(golden, weights, scale):
     state = load(golden / f"tiny_{weights}.pt")
-    config, parameters = from_torch(state, weights)
+    config, parameters = read_weights(golden / f"tiny_{weights}.pt")
     assert config == TINY[scale]
     assert list(to_torch(config, parameters)) == [key.removeprefix("module.") for key in state]
     file = np.load(golden / f"tiny_x{scale}.npz")

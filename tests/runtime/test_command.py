@@ -64,18 +64,22 @@ def test_without_a_home_programs_are_not_kept(monkeypatch):
 
 
 def test_printable():
-    assert command.printable("é ×2 \x1b[2J\n\udcff") == "é ×2 \\x1b[2J\\n\\udcff"
+    assert command.printable("é\u202f×2\u3000\x1b[2J\n\udcff") == "é\u202f×2\u3000\\x1b[2J\\n\\udcff"
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--a=1", "--a", "2"], ["--alpha=1", "-a2", "--al=3"], ["--yes", "--yes"]], ids=str
+    "arguments", [["--a=1", "--a", "2"], ["-a1", "-a2"], ["--alpha=1", "-a2", "--al=3"], ["--yes", "--yes"]], ids=str
 )
 def test_a_flag_given_twice_is_refused(arguments, capsys):
     parser = command.Parser()
     parser.add_argument("-a", "--alpha")
     parser.add_argument("--yes", action="store_true")
     parser.add_argument("--each", action="append")
-    assert parser.parse_args(["--each", "1", "--each", "2", "--alpha", "--yes"[2:]]).each == ["1", "2"]
+    parser.add_argument("files", nargs="*")
+    assert parser.parse_args(["--each", "1", "--each", "2", "-a", "x", "--", "-a", "-a"]).each == ["1", "2"]
+    parser = command.Parser()
+    parser.add_argument("-a", "--alpha")
+    parser.add_argument("--yes", action="store_true")
     with pytest.raises(SystemExit):
         parser.parse_args(arguments)
-    assert "found it 2 times, expected it once" in capsys.readouterr().err
+    assert "found it twice, expected it once" in capsys.readouterr().err

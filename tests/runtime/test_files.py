@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.runtime.files import expand_home, prepare_output_dir, read_bytes, write_bytes
+from msnlan_jax.runtime.files import expand_home, fit_name, prepare_output_dir, read_bytes, write_bytes
 from tests.samples import snapshot
 
 
@@ -102,3 +102,10 @@ def test_prepare_output_dir_refuses_what_cannot_be_one(tmp_path):
     with pytest.raises(InputError, match=r"^--output: .*file/below, expected a folder that can be written"):
         prepare_output_dir(tmp_path / "file" / "below", "--output")
     assert snapshot(tmp_path) == {"file": b"precious"}
+
+
+def test_names_that_fit():
+    assert fit_name("a" * 200, "x4.png") == "a" * 200 + "x4.png"
+    names = {fit_name("é" * 200 + end, "x4.png") for end in "ab"}
+    assert len(names) == 2
+    assert all(len(name.encode()) <= 255 and name.startswith("é" * 100) and name.endswith("x4.png") for name in names)

@@ -14,8 +14,8 @@ from tests.samples import save_noise, save_workdir, tiny_parameters
 ROOT = Path(__file__).parents[2]
 
 
-def evaluate(folder, *flags, **of_second):
-    """Run `eval.py` twice, the second time with other values for some flags; return exit codes, outputs and errors."""
+def evaluate(folder, *flags, of_second=()):
+    """Run `eval.py` twice, the second time perhaps with other flags; return exit codes, outputs and errors."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -26,9 +26,8 @@ def evaluate(folder, *flags, **of_second):
     }
     jobs = []
     for index in range(2):
-        others = [f"--{name}={value}" for name, value in of_second.items()] if index else []
         place = [f"--coordinator_address={address}", "--num_processes=2", f"--process_id={index}"]
-        command = [sys.executable, str(ROOT / "eval.py"), *flags, *others, *place]
+        command = [sys.executable, str(ROOT / "eval.py"), *((of_second or flags) if index else flags), *place]
         jobs.append(
             subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -64,8 +63,9 @@ def test_an_error_in_one_process_ends_both_in_one_line(tmp_path, failing):
     save_noise(tmp_path / "others", {"a.png": (24, 30, 3), "b.png": (32, 24, 3)})
     (tmp_path / "others" / "b.png").write_bytes(b"broken")
     (tmp_path / "file").write_text("")
-    flags = ("--weights=bicubic", "--scale=2", f"--output={'eval' if failing else 'file'}", "--data_dir=photos")
-    codes, _, errs = evaluate(tmp_path, *flags, **({"data_dir": "others"} if failing else {}))
+    flags = ("--weights=bicubic", "--scale=2", f"--output={'eval' if failing else 'file'}")
+    sets = [f"--data_dir={folder}" for folder in ("photos", "others" if failing else "photos")]
+    codes, _, errs = evaluate(tmp_path, *flags, sets[0], of_second=(*flags, sets[1]))
     lines = [[line for line in err.splitlines() if line.startswith("error: ")] for err in errs]
     own = "error: others/b.png: broken or unreadable picture: " if failing else "error: --output: file is a file, "
     assert codes == [2, 2], errs

@@ -92,3 +92,11 @@ def test_a_batch_is_divided_by_devices_and_parts():
     read_experiment(training_config(batch_size=12, accumulate=3), 4)
     with pytest.raises(InputError, match="found 8, expected a multiple of the 4 devices × accumulate = 3"):
         read_experiment(training_config(batch_size=8, accumulate=3), 4)
+
+
+def test_paths_may_begin_with_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    config = training_config(init_from="~/weights.pt")
+    config.data.dir = "~/photos"
+    found = read_experiment(config)
+    assert (found.init_from, found.data.dir) == ("/home/someone/weights.pt", "/home/someone/photos")

@@ -136,10 +136,10 @@ def test_a_ramp_of_16_bits_stays_smooth(invoke, tmp_path):
             ["a.png", "--scale=1e308"],
             "--scale: found 1e+308, expected a positive number of at most 1000000 (--help lists the flags)",
         ),
-        (["a.png", "--scale", "2", "--sca=3"], "--scale: found it 2 times, expected it once (--help lists the flags)"),
+        (["a.png", "--scale", "2", "--sca=3"], "--scale: found it twice, expected it once (--help lists the flags)"),
         (
             ["a.png", "-o", "b.png", "--output=c.png"],
-            "--output: found it 2 times, expected it once (--help lists the flags)",
+            "--output: found it twice, expected it once (--help lists the flags)",
         ),
     ],
 )
