@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import re
 import warnings
 from typing import Any
 
@@ -221,8 +222,11 @@ def _decode(data: bytes) -> Photo:
 
 def _to_photo(opened: Image.Image, profile: bytes | None) -> Photo:
     notes = _check_frames(opened)
+    largest = re.search(r"'ppm'.*'RGB', (\d+)", str(getattr(opened, "tile", "")))  # value, as the header says
     opened.load()
     orientation, image = _orientation(opened), opened
+    if largest and int(largest[1]) > 255:
+        notes.append("16 bits a channel reduced to 8")
     if image.mode == "CMYK":
         image, profile = _from_cmyk(image, profile)
     return _turned(_to_array(image), profile, orientation, *notes)

@@ -167,6 +167,9 @@ def test_a_ppm_of_16_bits(tmp_path):
     gray = deep_noise(3, 4)
     (tmp_path / "a.pgm").write_bytes(b"P5 4 3 65535\n" + gray.astype(">u2").tobytes())
     np.testing.assert_array_equal(read_photo(tmp_path / "a.pgm").pixels, gray, strict=True)
+    (tmp_path / "a.ppm").write_bytes(b"P6 1 1 65535\n" + bytes([1, 0, 2, 0, 3, 0]))
+    assert read_photo(tmp_path / "a.ppm").notes == ("16 bits a channel reduced to 8",)
+    assert read_photo(tmp_path / "a.ppm").pixels.tolist() == [[[1, 2, 3]]]
 
 
 def test_resizing_rounds_to_16_bits():
