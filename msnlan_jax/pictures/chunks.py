@@ -16,8 +16,9 @@ _ORIENTATIONS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 _MAX_TEXT = 2**20
 # A profile of a printer's inks takes megabytes; what claims more is no profile.
 _MAX_PROFILE = 2**26
-# No byte of deflate stands for more.
+# No byte of deflate stands for more, and none of TIFF's other compressions but those not named here.
 _MOST_EXPANSION = 1032
+_BOUNDED = (1, 5, 8, 32773, 32946)  # none, LZW, deflate, run lengths, deflate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +29,11 @@ class Essentials:
         data: a PNG file of the same pixels.
         icc_profile: the colour profile, if there is a whole one.
         depth: bits a channel.
-        max_pixels: how many pixels there can be in so few bytes.
     """
 
     data: bytes
     icc_profile: bytes | None
     depth: int
-    max_pixels: int
 
 
 def is_png(data: bytes) -> bool:
@@ -48,18 +47,33 @@ def essentials(data: bytes) -> Essentials:
     Raises:
         ValueError: when it has no header.
     """
-    kept, profile, header, compressed = [_SIGNATURE], None, b"", 0
+    kept, profile, header = [_SIGNATURE], None, b""
     for kind, content, whole, is_intact in _chunks(data):
         if kind == b"IHDR":
             header = content
-        compressed += len(content) if kind == b"IDAT" else 0
         if kind in _ESSENTIAL or (is_intact and _says_orientation(kind, content)):
             kept.append(whole)
         elif kind == b"iCCP" and is_intact:
             profile = _inflate(content.partition(b"\0")[2][1:], _MAX_PROFILE)
     if len(header) != 13:
         raise ValueError("found no header")
-    return Essentials(b"".join(kept), profile, header[8], 8 * _MOST_EXPANSION * compressed // max(1, header[8]))
+    return Essentials(b"".join(kept), profile, header[8])
+
+
+def check_claim(width: int, height: int, data: bytes, compression: object = 8) -> None:
+    """Refuse a picture of more pixels than its bytes can hold, of a bit each, before they are made.
+
+    Args:
+        width: as the file says.
+        height: likewise.
+        data: the file's content.
+        compression: by TIFF's number; of those that have no bound nothing is refused.
+
+    Raises:
+        ValueError: saying how many bytes there are.
+    """
+    if compression in _BOUNDED and width * height > 8 * _MOST_EXPANSION * len(data):
+        raise ValueError(f"found {len(data):,} bytes, too few for {width}×{height} pixels")
 
 
 def with_profile(data: bytes, icc_profile: bytes) -> bytes:

@@ -89,6 +89,7 @@ def read_tiff(data: bytes, max_pixels: int) -> DeepTIFF | None:
             raise ValueError("found pixels of 32 bits, or signed ones, whose range is unknown, expected 8 or 16 bits")
         if page.imagewidth * page.imagelength > max_pixels:
             raise ValueError(f"found more than {max_pixels:,} pixels")
+        chunks.check_claim(page.imagewidth, page.imagelength, data, page.compression)
         pixels = _by_channels(page)
         if (most := 2 ** bits.pop() - 1) < _MAX:
             pixels = ((pixels.astype(np.uint32) * _MAX + most // 2) // most).astype(np.uint16)

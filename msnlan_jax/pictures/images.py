@@ -1,10 +1,14 @@
 """Pictures as arrays of uint8, or of uint16 where a file has more: reading, writing, and the network's RGB."""
 
+import contextlib
 import dataclasses
 import io
 import math
+import os
 import re
+import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,6 +36,8 @@ _MOST_BYTES = dict.fromkeys((".tif", ".tiff", ".bmp"), 2**32 - 2**20)
 Picture = UInt8[np.ndarray, "_h _w *_channels"]
 RGBPicture = UInt8[np.ndarray, "_h _w 3"]
 AnyPicture = UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]
+# One thread at a time may turn it elsewhere.
+_STANDARD_ERROR = threading.Lock()
 # EXIF's orientations: whether to turn rows into columns, and whether to reverse rows and columns after that.
 _ORIENTATIONS = {
     2: (False, False, True),
@@ -208,16 +214,36 @@ def _decode(data: bytes) -> Photo:
         colours, profile = _from_cmyk(inks, tiff.icc_profile)
         return _turned(np.array(colours), profile, tiff.orientation, "16 bits a channel reduced to 8")
     if not chunks.is_png(data):
-        with Image.open(io.BytesIO(data)) as opened:
+        with _libtiff_kept_quiet(), Image.open(io.BytesIO(data)) as opened:
+            if opened.format == "TIFF":
+                chunks.check_claim(*opened.size, data, opened.tag_v2.get(259))  # type: ignore[attr-defined]
             return _to_photo(opened, opened.info.get("icc_profile"))
     png = chunks.essentials(data)
     with Image.open(io.BytesIO(png.data)) as opened:
-        if opened.width * opened.height > png.max_pixels:
-            raise ValueError(f"found {len(data):,} bytes, too few for {opened.width}×{opened.height} pixels")
+        chunks.check_claim(*opened.size, data)
         if png.depth < 16:
             return _to_photo(opened, png.icc_profile)
         _check_frames(opened)
         return _turned(deep.read_png(png.data), png.icc_profile, _orientation(opened))
+
+
+@contextlib.contextmanager
+def _libtiff_kept_quiet() -> Iterator[None]:
+    """Drop what goes to C's standard error, where libtiff, and not Python, tells of damage; what matters is raised."""
+    with _STANDARD_ERROR:
+        try:
+            kept = os.dup(2)
+        except OSError:  # closed
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(null)
 
 
 def _to_photo(opened: Image.Image, profile: bytes | None) -> Photo:
