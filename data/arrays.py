@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import RGBPicture, read_rgb
@@ -51,6 +52,20 @@ def open_picture(path: epath.PathLike) -> RGBPicture:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     return np.asarray(mapped)  # slicing a memmap costs more than slicing an array
+
+
+def read_size(path: epath.PathLike) -> tuple[int, int] | None:
+    """Return height and width from the head of a picture's file; None where that tells of none."""
+    path = epath.Path(path)
+    try:
+        if path.suffix == SUFFIX:
+            return open_picture(path).shape[:2]
+        if not files.is_regular(path):
+            return None
+        with path.open("rb") as file, Image.open(file) as opened:
+            return opened.height, opened.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def write_picture(path: epath.PathLike, picture: RGBPicture) -> None:

@@ -71,7 +71,7 @@ def pair_up(
 
 
 def split_by_size(pictures: Sequence[epath.Path], scale: int) -> tuple[list[epath.Path], list[epath.Path]]:
-    """Tell pictures "ax4" that are small versions of a picture "a" beside them from those that are not.
+    """Tell pictures "ax4" that are small versions of a picture "a" or "a_HR" beside them from those that are not.
 
     Returns:
         HR files and LR files of this scale.
@@ -79,13 +79,14 @@ def split_by_size(pictures: Sequence[epath.Path], scale: int) -> tuple[list[epat
     Raises:
         InputError: when all small versions are of other scales, or one of these pictures is broken.
     """
-    by_stem = {path.stem: path for path in pictures}
+    said = {path: read_picture_name(path.stem) for path in pictures}
+    by_stem = {name.base: path for path, name in said.items() if name.role == "hr"}
+    by_stem |= {path.stem: path for path in pictures}
     small = {}
-    for path in pictures:
-        name = read_picture_name(path.stem)
+    for path, name in said.items():
         if name.scale and not name.role and name.base in by_stem:
             lr, hr = open_picture(path), open_picture(by_stem[name.base])
-            if fits_size(hr, (lr.shape[0] * name.scale, lr.shape[1] * name.scale), name.scale):
+            if fits_size(hr.shape[:2], (lr.shape[0] * name.scale, lr.shape[1] * name.scale), name.scale):
                 small[path] = name.scale
     fitting = [path for path, its_scale in small.items() if its_scale == scale]
     if small and not fitting:
@@ -140,7 +141,7 @@ def _check_scale(pair: Pair | None, scale: int) -> None:
         hr, lr = open_picture(pair.hr), open_picture(pair.lr)
     except InputError:
         return  # found broken, and named, with the others
-    others = [n for n in range(1, 9) if fits_size(hr, (lr.shape[0] * n, lr.shape[1] * n), n)]
+    others = [n for n in range(1, 9) if fits_size(hr.shape[:2], (lr.shape[0] * n, lr.shape[1] * n), n)]
     if others and scale not in others:
         raise InputError(
             f"{pair.lr}: found an LR picture for ×{others[0]}, {lr.shape[0]}×{lr.shape[1]} pixels where {pair.hr} has "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from data.doubles import refuse_doubles
 from data.finding import Finder, Group, expected_pictures
 from data.search import MADE, Choice, Search, subfolders
 from msnlan_jax.errors import InputError
@@ -40,7 +41,7 @@ def find_pairs(
     Raises:
         FileNotFoundError: when the folder, or the LR picture of one HR picture, is missing.
         InputError: when it holds no pictures, or two of the same name, or LR pictures alone; and when there are two
-            folders, or files, of HR or LR pictures to choose from.
+            folders, or files, of HR or LR pictures to choose from, as far as their names, or names and sizes, tell.
     """
     folder = epath.Path(folder)
     if not folder.exists():
@@ -65,6 +66,8 @@ def find_pairs(
                 f"{root}: found two pictures called {pair.name}, {' and '.join(both)}, expected different names"
             )
         first[pair.name] = pair
+    if choice is None or not choice.hr_dir:
+        refuse_doubles(folder, pairs, (choice or Choice()).flag)
     return pairs
 
 
@@ -106,7 +109,10 @@ def find_datasets(
     for name in names:
         if name not in present:
             raise InputError(f"{root}: found no data set {name}, expected one of {', '.join(present)}")
-    return {name: find_pairs(root / name, scale, choice=choice) for name in names or present}
+    found = {name: find_pairs(root / name, scale, choice=choice) for name in names or present}
+    if choice is None or not choice.hr_dir:
+        refuse_doubles(root, [pair for pairs in found.values() for pair in pairs], (choice or Choice()).flag)
+    return found
 
 
 def add_choice(parser: argparse.ArgumentParser, besides: str = "") -> None:

@@ -18,8 +18,8 @@ from msnlan_jax.runtime import files
 # LRbicx4, DIV2K_valid_LR_unknown. The others are words of every day, and say it beside a folder of the other kind.
 _SURE = {"hr": r"(hr|gt|hq)(s|x|sub|mod)?", "lr": r"l[rq][a-z]*"}
 _UNSURE = {
-    "hr": ("target", "targets", "original", "originals", "truth", "groundtruth", "highres", "sharp"),
-    "lr": ("input", "inputs", "degraded", "lowres", "bicubic"),
+    "hr": r"targets?|originals?|truth|groundtruth|labels?|clean|references?|refs?|high|highres|hires|large|sharp",
+    "lr": r"inputs?|degraded|low|lowres|lores|small|bicubic|blur|blurred|blurry|noisy|down|downsampled|downscaled",
 }
 _KINDS = ("bicubic", "unknown", "mild", "difficult", "wild")
 _RESULTS = ("sr",)  # what some method made: neither
@@ -31,13 +31,24 @@ _SPLITS = {
 _SORTING = {"image", "srf", "x", "sub", *_SPLITS["train"], *_SPLITS["valid"]}
 _SCALES = "2345678"
 
-# Ends of pictures' names: x4, _x4, x4m (DIV2K's mild), _HR, _LR, _LR4, _HR_x4, _LRBI_x4, _SRF_4_HR; or HR_ before.
+# Words that are written as one: trainHR, HRtrain, high_resolution, LowQuality.
+_JOINTS = (
+    (re.compile(r"(?<=[a-z])(?=[A-Z][a-z]|HR|GT|HQ|LR|LQ)"), " "),
+    (re.compile(r"(?i)(?<![a-z])(hr|gt|hq|lr|lq)(?=(train|valid|val|test)(?![a-z]))"), r"\1 "),
+    (re.compile(r"(?i)(?<![a-z])(train|valid|val|test)(?=(hr|gt|hq|lr|lq)(?![a-z]))"), r"\1 "),
+    (re.compile(r"(?i)(?<![a-z])(high|hi|low|lo)[ _-]*(res|resolution|quality)(?![a-z])"), r"\1res"),
+)
+
+# Ends of pictures' names: x4, _x4, _4x, x4m (DIV2K's mild), _HR, .HR, (HR), _LR, _LR4, _LR_bicubic, _HR_x4, _LRBI_x4,
+# _SRF_4_HR, _HR_001, or HR after a small letter; or HR_ before.
 _STEM = re.compile(
     r"(?is)(?:(?P<first>hr|gt|hq|lr|lq)[_-])?"
     r"(?P<base>.+?)"
     r"(?:[_-]?srf[_-]?(?P<srf>\d))?"
-    r"(?:[_-](?P<role>hr|gt|hq|l[rq](?:bic|bicubic|bi|bd|dn|blur|unknown)?)(?P<lr>\d)?)?"
-    r"(?:[_-]?x(?P<x>\d)(?:[mdw]\d?)?)?"
+    r"(?:(?:[_-]|\.| ?[( ]|(?-i:(?<=[a-z])(?=[A-Z])))"
+    r"(?P<role>hr|gt|hq|l[rq](?:bic|bicubic|bi|bd|dn|blur|unknown)?)(?P<lr>\d)?\)?"
+    r"(?:[_-](?:bicubic|bic|unknown|mild|difficult|wild|blur|bi|bd|dn))?(?P<number>[_-]\d+)?)?"
+    r"(?:[_-]?x(?P<x>\d)(?:[mdw]\d?)?|[_-](?P<times>\d)x)?"
 )
 
 
@@ -81,19 +92,19 @@ class Matches:
         lr: HR file → LR file; without those that lack one.
         names: HR file → what the picture is called.
         left: LR files of no HR picture.
-        other_scales: what LR files are for that are not for the scale asked for.
         suffix: what LR names have that HR names lack, as "x4".
     """
 
     lr: Mapping[epath.Path, epath.Path]
     names: Mapping[epath.Path, str]
     left: Sequence[epath.Path]
-    other_scales: Sequence[int]
     suffix: str = ""
 
 
 def read_folder_name(name: str) -> FolderName:
     """Say what a folder's name means."""
+    for joint, parted in _JOINTS:
+        name = joint.sub(parted, name)
     words = re.findall(r"[a-z]+|\d+", name.lower())
     split = next((part for part, known in _SPLITS.items() if any(word in known for word in words)), "")
     role, is_sure, place = _read_role(words)
@@ -110,9 +121,10 @@ def read_picture_name(stem: str) -> PictureName:
     if found is None:  # an empty name
         return PictureName(stem, "", None)
     role = (found["role"] or found["first"] or "").lower()
-    scale = next((int(found[group]) for group in ("srf", "lr", "x") if found[group]), None)
+    scale = next((int(found[group]) for group in ("srf", "lr", "x", "times") if found[group]), None)
     # DRealSR calls its small pictures x1.
-    return PictureName(found["base"], role and ("lr" if role[0] == "l" else "hr"), None if scale == 1 else scale)
+    base = found["base"] + (found["number"] or "")
+    return PictureName(base, role and ("lr" if role[0] == "l" else "hr"), None if scale == 1 else scale)
 
 
 def set_name(folder: epath.PathLike) -> str:
@@ -181,7 +193,7 @@ def match_names(hr: Sequence[epath.Path], lr: Sequence[epath.Path], scale: int) 
         pairs = {path: by_name[name][0] for path, name in names.items() if len(by_name.get(name, ())) == 1}
         if best is None or len(pairs) > len(best.lr):
             taken = set(pairs.values())
-            best = Matches(pairs, names, [path for path in fits if path not in taken], [])
+            best = Matches(pairs, names, [path for path in fits if path not in taken])
     assert best is not None
     for path in hr:
         meant = {path.stem, said[path].base}
@@ -190,9 +202,7 @@ def match_names(hr: Sequence[epath.Path], lr: Sequence[epath.Path], scale: int) 
         if len(several) > 1:
             one, two = sorted(other.name for other in several)[:2]
             raise InputError(f"{several[0].parent}: found {one} and {two}, expected one LR picture of {path}")
-    unused = {said[path].scale for path in set(lr) - set(best.lr.values())}
-    others = sorted(found for found in unused if found not in (None, scale) and found)
-    return dataclasses.replace(best, other_scales=others, suffix=_common_suffix(best, lr))
+    return dataclasses.replace(best, suffix=_common_suffix(best, lr))
 
 
 def count_scales(scales: Iterable[int]) -> str:
@@ -219,7 +229,7 @@ def _read_role(words: Sequence[str]) -> tuple[str, bool, int]:
         return (sure[0][0], True, sure[0][1]) if len(roles) == 1 else ("", True, 0)
     if any(word in _RESULTS for word in words):
         return "sr", True, 0
-    unsure = [(role, i) for i, word in enumerate(words) for role in _UNSURE if word in _UNSURE[role]]
+    unsure = [(role, i) for i, word in enumerate(words) for role in _UNSURE if re.fullmatch(_UNSURE[role], word)]
     unsure = [(role, i) for role, i in unsure if sum(map(_is_open, words)) <= 2]
     return (unsure[-1][0], False, unsure[-1][1]) if unsure else ("", False, 0)  # train_sharp_bicubic is LR
 

@@ -74,7 +74,7 @@ def crop_to(hr: RGBPicture, size: tuple[int, int], scale: int, what: str, source
         InputError: when the sizes do not belong together.
     """
     h, w = hr.shape[:2]
-    if not fits_size(hr, size, scale):
+    if not fits_size((h, w), size, scale):
         raise InputError(
             f"{source}: found {h}×{w} pixels, expected {size[0]}×{size[1]} (the size of {what}), "
             f"with at most a remainder by {scale} or by 12 more"
@@ -82,9 +82,9 @@ def crop_to(hr: RGBPicture, size: tuple[int, int], scale: int, what: str, source
     return hr[: size[0], : size[1]]
 
 
-def fits_size(hr: RGBPicture, size: tuple[int, int], scale: int) -> bool:
-    """Whether `crop_to` can crop a picture to a height and width."""
-    h, w = hr.shape[:2]
+def fits_size(hr_size: tuple[int, int], size: tuple[int, int], scale: int) -> bool:
+    """Whether `crop_to` can crop a picture of one height and width to another."""
+    h, w = hr_size
     return any(np.array_equal(size, (h - h % multiple, w - w % multiple)) for multiple in (1, scale, 12))
 
 
