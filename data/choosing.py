@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 
 from data.arrays import open_picture
-from data.search import MADE, Search, Sub, named_by, subfolders
+from data.search import MADE, Search, Sub, identity, named_by, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, count_scales, fits_size, match_names, read_folder_name, read_picture_name
 
@@ -22,15 +22,16 @@ class Source(NamedTuple):
     pictures: Sequence[epath.Path]
 
 
-def find_sources(search: Search, sub: Sub, scale: int | None = None, depth: int = 0) -> Iterator[Source]:
-    """Yield the folders of pictures in a folder of LR ones, or itself."""
+def find_sources(search: Search, sub: Sub, scale: int | None = None, above: Sequence[str] = ()) -> Iterator[Source]:
+    """Yield the folders of pictures in a folder of LR ones, or itself; a link to a folder above is passed over."""
+    above = (*above, identity(sub.path))
     scale = sub.name.scale or scale
     pictures, below = search.pictures(sub.path), subfolders(sub.path)
     if pictures or not below:
         yield Source(sub.path, scale, sub.name.is_sub, pictures)
     for other in below:
-        if depth < _DEEPEST and other.name.split in ("", search.split):
-            yield from find_sources(search, other, scale, depth + 1)
+        if len(above) <= _DEEPEST and other.name.split in ("", search.split) and identity(other.path) not in above:
+            yield from find_sources(search, other, scale, above)
 
 
 def pair_up(

@@ -6,9 +6,10 @@ from typing import NamedTuple
 from etils import epath
 
 from data.choosing import Source, find_sources, pair_up, split_by_size
-from data.search import Search, Sub, identity, named_by, subfolders
+from data.search import MADE, Search, Sub, identity, named_by, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, read_picture_name, split_mixed
+from msnlan_jax.runtime import files
 
 _DEEPEST = 4  # folders that only sort: Canon/Test/4
 
@@ -42,11 +43,12 @@ class Finder:
         self._seen.add(identity(folder))
         subs, above = subfolders(folder), named_by(folder)
         if self._choice.hr_dir:
-            path = self._choice.locate("hr_dir", (folder, above.path.parent))
+            places = (folder, above.path.parent) if above.name.role == "hr" else (folder,)
+            path = self._choice.locate("hr_dir", places)
             beside = subs if path.is_relative_to(folder) else subfolders(path.parent)
             return [self._of_hr(folder, Sub(path, read_folder_name(path.name)), beside)]
         hr, own = self._choose_hr(folder, subs), self._search.pictures(folder)
-        lr = next((sub for sub in subs if sub.name.role == "lr" and sub.name.split in ("", self._search.split)), None)
+        lr = next((sub for sub in subs if sub.name.role == "lr" and self._is_of_split(sub)), None)
         if hr and own and not lr:
             if is_root:
                 raise InputError(
@@ -57,6 +59,8 @@ class Finder:
         if hr:
             return [self._of_hr(folder, hr, subs)]
         if own and above.name.role and is_root and (beside := _beside(folder, above)):
+            return [self._of_hr(folder, Sub(folder, above.name), beside)]
+        if own and is_root and not lr and (beside := self._lr_beside(folder, own)):
             return [self._of_hr(folder, Sub(folder, above.name), beside)]
         if lr and not own:
             raise InputError(f"{lr.path}: found a folder of LR pictures, expected one of their HR pictures beside it")
@@ -71,9 +75,42 @@ class Finder:
     def has_layout(self, folder: epath.Path, depth: int = 0) -> bool:
         """Whether a folder holds one of HR pictures, or pairs, as those in SelfExSR's image_SRF_4."""
         subs = subfolders(folder)
-        if any(sub.name.role == "hr" and sub.name.split in ("", self._search.split) for sub in subs):
+        if any(sub.name.role == "hr" and self._is_of_split(sub) for sub in subs):
             return True
         return depth < _DEEPEST and any(self._is_paired(sub, depth + 1) for sub in subs if sub.name.only_sorts)
+
+    def unused_lr(self, folder: epath.Path, pairs: Sequence[Pair]) -> Sub | None:
+        """Return a folder of LR pictures in a folder of sets that none of its pairs are of, unless for other scales."""
+        if self._choice.lr_dir:
+            return None
+        used = {identity(above) for pair in pairs if pair.lr for above in pair.lr.parents}
+        for sub in subfolders(folder):
+            is_unused = sub.name.role == "lr" and self._search.fits(sub.name) and identity(sub.path) not in used
+            if is_unused and any(source.scale in (None, self._search.scale) for source in self._sources(sub)):
+                return sub
+        return None
+
+    def _lr_beside(self, folder: epath.Path, own: Sequence[epath.Path]) -> list[Sub]:
+        """Return the folders of LR pictures beside a set's, if they hold such of its pictures, as Set5_LR of Set5."""
+        path = files.absolute(folder)
+        siblings = subfolders(path.parent)
+        names = {sub.path.name.lower() for sub in siblings if sub.name.role != "lr"}
+        stems = {path.stem for path in own}
+        found = []
+        for sub in siblings:
+            of = max((name for name in names if name in sub.path.name.lower()), key=len, default=path.name.lower())
+            if sub.name.role == "lr" and self._is_of_split(sub) and of == path.name.lower():
+                sources = [source for source in self._sources(sub) if _is_sorted(source.path, sub.path)]
+                pictures = [picture for source in sources for picture in source.pictures]
+                if any({picture.stem, read_picture_name(picture.stem).base} & stems for picture in pictures):
+                    found.append(sub)
+        return found
+
+    def _sources(self, sub: Sub) -> list[Source]:
+        return [source for source in find_sources(self._search, sub) if source.pictures]
+
+    def _is_of_split(self, sub: Sub) -> bool:
+        return sub.name.split in ("", self._search.split)
 
     def _is_paired(self, sub: Sub, depth: int = 0) -> bool:
         if any(read_picture_name(path.stem).role == "lr" for path in self._search.pictures(sub.path)):
@@ -83,7 +120,7 @@ class Finder:
     def _go_on(self, folder: epath.Path, subs: Sequence[Sub], has_own: bool) -> list[Sub]:
         """Return the folders below to look into: to train on, all but those left for scores or of other scales."""
         paired = [sub for sub in subs if sub.name.only_sorts and self._is_paired(sub)]
-        of_split = [sub for sub in paired if sub.name.split in ("", self._search.split)]
+        of_split = [sub for sub in paired if self._is_of_split(sub)]
         right = [sub for sub in of_split if self._search.fits(sub.name)]
         if of_split and not right:
             names = ", ".join(sub.path.name for sub in of_split)
@@ -93,7 +130,7 @@ class Finder:
         return [sub for sub in subs if not sub.name.role and (sub not in paired or sub in right)]
 
     def _choose_hr(self, folder: epath.Path, subs: Sequence[Sub]) -> Sub | None:
-        found = [sub for sub in subs if sub.name.role == "hr" and sub.name.split in ("", self._search.split)]
+        found = [sub for sub in subs if sub.name.role == "hr" and self._is_of_split(sub)]
         if len(found) > 1:
             found = [sub for sub in found if self._search.pictures(sub.path)] or found[:1]
             found = [sub for sub in found if not sub.name.is_sub] or found
@@ -120,9 +157,16 @@ class Finder:
             sub
             for sub in subs
             if (sub.name.role == "lr" or (sub.name.only_sorts and sub.name.scale and sub.path != hr.path))
-            and sub.name.split in ("", hr.name.split or self._search.split)
             and not (sub.name.whose and sub.name.whose in others)
         ]
+        of_split = [sub for sub in beside if sub.name.split in ("", hr.name.split or self._search.split)]
+        others_lr = [sub for sub in beside if sub.name.role == "lr" and not hr.name.split]
+        if others_lr and not of_split and not self._choice.lr_dir:
+            raise InputError(
+                f"{where}: found LR pictures in {others_lr[0].path.name} beside it, by its name not for the same ones, "
+                f"expected {self._choice.flag}lr_dir to name those that are, or {MADE}"
+            )
+        beside = of_split
         sources = [source for sub in beside for source in find_sources(self._search, sub)]
         sources += [Source(where, self._search.scale, hr.name.is_sub, lr)] if lr else []
         return Group(folder, pair_up(self._search, folder, pictures, sources, is_sub=hr.name.is_sub))
@@ -155,3 +199,9 @@ def _beside(folder: epath.Path, above: Sub) -> list[Sub]:
     if folder.name != above.path.name:
         return siblings
     return [Sub(folder.parent / sub.path.name, sub.name) for sub in siblings]  # as the path was given
+
+
+def _is_sorted(path: epath.Path, folder: epath.Path) -> bool:
+    """Whether a folder in another, or that itself, is by its name a part of it, not a set of its own."""
+    names = [read_folder_name(part) for part in path.relative_to(folder).parts]
+    return all(name.only_sorts or name.role == "lr" for name in names)

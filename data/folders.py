@@ -7,7 +7,7 @@ from etils import epath
 
 from data.doubles import refuse_doubles
 from data.finding import Finder, Group, expected_pictures
-from data.search import MADE, Choice, Search, subfolders
+from data.search import MADE, Choice, Search, identity, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, set_name
 
@@ -110,9 +110,29 @@ def find_datasets(
         if name not in present:
             raise InputError(f"{root}: found no data set {name}, expected one of {', '.join(present)}")
     found = {name: find_pairs(root / name, scale, choice=choice) for name in names or present}
-    if choice is None or not choice.hr_dir:
-        refuse_doubles(root, [pair for pairs in found.values() for pair in pairs], (choice or Choice()).flag)
+    _check_datasets(root, found, Search(scale, choice=choice or Choice()), are_named=bool(names))
     return found
+
+
+def _check_datasets(root: epath.Path, found: dict[str, list[Pair]], search: Search, *, are_named: bool) -> None:
+    """Refuse sets that are the same pictures, or LR pictures beside them that are of none."""
+    choice, pairs = search.choice, [pair for pairs in found.values() for pair in pairs]
+    of: dict[str, str] = {}
+    for name, own in found.items():
+        where = identity(own[0].hr.parent)
+        if choice.hr_dir and where in of:
+            raise InputError(
+                f"{choice.flag}hr_dir: found {own[0].hr.parent} for {of[where]} and for {name}, expected a folder in "
+                "each set"
+            )
+        of[where] = name
+    if not choice.hr_dir:
+        refuse_doubles(root, pairs, choice.flag)
+    if not are_named and (unused := Finder(search).unused_lr(root, pairs)):
+        raise InputError(
+            f"{root}: found LR pictures in {unused.path.name} that none of {', '.join(found)} has the names of, "
+            f"expected {choice.flag}lr_dir to name those to use, or {MADE}"
+        )
 
 
 def add_choice(parser: argparse.ArgumentParser, besides: str = "") -> None:

@@ -51,7 +51,8 @@ def match_folders(sr_dir: epath.PathLike, hr_dir: epath.PathLike, scale: int) ->
         InputError: when a folder is empty or of LR pictures, or a picture ambiguous.
     """
     found, sr_files = (_pictures(folder) for folder in (hr_dir, sr_dir))
-    if read_folder_name(files.absolute(hr_dir).name).role == "lr":
+    said = read_folder_name(files.absolute(hr_dir).name)
+    if said.role == "lr" and said.is_sure:
         raise InputError(f"{hr_dir}: found a folder of LR pictures, expected their HR pictures'")
     hr_files, lr_files = split_mixed(found, scale)
     names = {path: read_picture_name(path.stem).base if lr_files else path.stem for path in hr_files}

@@ -12,6 +12,7 @@ from data.prepare import prepare
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures.layouts import read_folder_name, read_picture_name, set_name
 from msnlan_jax.pictures.pairs import Pair, describe_lr, read_pair
+from msnlan_jax.scoring import match_folders
 from tests.layouts import LAYOUTS, SCALE, lay_out, psnr, shrink
 from tests.samples import experiment, noise, save_noise
 
@@ -307,3 +308,48 @@ def test_photos_are_not_taken_for_each_other(tmp_path):
     shapes |= {f"2024/IMG_{i}.png": (32, 32, 3) for i in range(1, 5)}
     save_noise(tmp_path, shapes | {"up/a.png": (16, 16, 3), "up/a_x2.png": (32, 32, 3)})
     assert len(find_pairs(tmp_path, 2, split="train")) == len(shapes) + 2
+
+
+@pytest.mark.parametrize(
+    ("hr", "lr"), [("images", "LR"), ("Set5", "Set5_LR"), ("pictures", "lq/x4"), ("ref", "lq"), ("HRtrain", "LRtrain")]
+)
+def test_lr_pictures_beside_a_set_are_its_own(tmp_path, hr, lr):
+    save_noise(tmp_path, {f"{hr}/1.png": (16, 16, 3), f"{lr}/1.png": (4, 4, 3)})
+    for given in (tmp_path, tmp_path / hr):
+        ((pair,),) = find_datasets(given, [], SCALE).values()
+        assert pair.lr == tmp_path / lr / "1.png"
+    (pair,) = find_pairs(tmp_path / hr, SCALE, split="train")
+    assert pair.lr == tmp_path / lr / "1.png"
+
+
+def test_lr_pictures_beside_sets_are_of_one_or_refused(tmp_path):
+    save_noise(tmp_path, {"Set5/1.png": (16, 16, 3), "Set14/1.png": (16, 16, 3), "Set14_LR/1.png": (4, 4, 3)})
+    found = find_datasets(tmp_path, [], SCALE)
+    assert [found[name][0].lr for name in ("Set5", "Set14")] == [None, tmp_path / "Set14_LR/1.png"]
+    save_noise(tmp_path, {"LR_more/7.png": (4, 4, 3)})
+    with pytest.raises(InputError, match=r"found LR pictures in LR_more that none of Set14, Set5 has .*--lr_dir"):
+        find_datasets(tmp_path, [], SCALE)
+    save_noise(tmp_path / "S", {"HR/1.png": (16, 16, 3), "train_LR/1.png": (4, 4, 3)})
+    with pytest.raises(InputError, match=r"found LR pictures in train_LR beside it.*--lr_dir"):
+        find_pairs(tmp_path / "S", SCALE)
+
+
+def test_one_folder_is_not_scored_as_two_sets(tmp_path):
+    save_noise(tmp_path, {f"{folder}/9.png": (16, 16, 3) for folder in ("Set5", "Set14", "HR")})
+    with pytest.raises(FileNotFoundError, match=r"--hr_dir: no such folder HR, neither in .*Set5 nor by itself"):
+        find_datasets(tmp_path, ["Set5", "Set14"], SCALE, choice=Choice("HR"))
+    with pytest.raises(InputError, match=r"--hr_dir: found .*HR for Set5 and for Set14, expected a folder in each set"):
+        find_datasets(tmp_path, ["Set5", "Set14"], SCALE, choice=Choice(str(tmp_path / "HR")))
+
+
+def test_links_that_lead_back_are_passed_over(tmp_path):
+    save_noise(tmp_path, {"HR/1.png": (16, 16, 3), "LR/1.png": (4, 4, 3)})
+    (tmp_path / "LR/loop").symlink_to(tmp_path / "LR")
+    assert [pair.lr for pair in find_pairs(tmp_path, SCALE)] == [tmp_path / "LR/1.png"]
+
+
+def test_only_sure_names_of_lr_folders_are_refused_as_hr(tmp_path):
+    save_noise(tmp_path, {"input/1.png": (16, 16, 3), "lq/1.png": (16, 16, 3), "sr/1.png": (16, 16, 3)})
+    assert len(match_folders(tmp_path / "sr", tmp_path / "input", SCALE)) == 1
+    with pytest.raises(InputError, match="found a folder of LR pictures"):
+        match_folders(tmp_path / "sr", tmp_path / "lq", SCALE)
