@@ -60,7 +60,7 @@ def essentials(data: bytes) -> Essentials:
     return Essentials(b"".join(kept), profile, header[8])
 
 
-def check_claim(width: int, height: int, data: bytes, compression: object = 8) -> None:
+def check_claim(width: int | float, height: int | float, data: bytes, compression: object = 8) -> None:
     """Refuse a picture of more pixels than its bytes can hold, of a bit each, before they are made.
 
     Args:
@@ -72,6 +72,8 @@ def check_claim(width: int, height: int, data: bytes, compression: object = 8) -
     Raises:
         ValueError: saying how many bytes there are.
     """
+    if width % 1 or height % 1:
+        raise ValueError(f"found {width}×{height} pixels, expected whole numbers")
     if compression in _BOUNDED and width * height > 8 * _MOST_EXPANSION * len(data):
         raise ValueError(f"found {len(data):,} bytes, too few for {width}×{height} pixels")
 
