@@ -44,5 +44,6 @@ def reason(error: Exception) -> str:
 
 def shown(text: str) -> str:
     """Return text out of a file as it can be printed: one line, not too long, without control characters."""
+    text = text[: _LONGEST + 1]  # a key may be long, and be there a thousand times
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
