@@ -197,7 +197,7 @@ class _Unpickler(pickle._Unpickler):  # the one in C makes room for a memo of an
             "collections.OrderedDict": self._ordered,
             "collections.Counter": self._counter,
             "builtins.set": self._set,
-            "builtins.bytearray": self._bytes,
+            "builtins.bytearray": self._bytearray,
             "_codecs.encode": self._bytes,
         }
         self.sizes: dict[str, int] = {}
@@ -289,6 +289,10 @@ class _Unpickler(pickle._Unpickler):  # the one in C makes room for a memo of an
         if encoding not in ("latin1", "latin-1"):
             raise ValueError("bytes are told in another encoding than Latin-1")
         return bytes(self._copy(text, str).encode("latin-1"))
+
+    def _bytearray(self, content: Any = b"", *encoding: str) -> Nothing:
+        _ = self._bytes(content, *encoding) if encoding else self._copy(content, bytes)
+        return Nothing()
 
 
 def check_claims(path: epath.PathLike, data: bytes) -> None:

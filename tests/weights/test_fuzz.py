@@ -123,9 +123,9 @@ def test_odd_contents(tmp_path, values, fuzz_count):
     assert fuzz.try_each(inputs, tmp_path / "w.pt", read_or_inspect).faults == []
 
 
-MANY = 100_000  # more within each other than C code can follow
+DEEP = b")" + b"\x85" * 100_000  # more than C code can follow
 NESTED = {
-    "tuples in tuples": b")" + b"\x85" * MANY,
+    "tuples in tuples": DEEP[:2000],
     "tuples that share": b")" + b"q\x09h\x09\x86" * 200,
     "lists in lists": b"]" * 2000 + b"a" * 1999,
 }
@@ -143,7 +143,7 @@ PLACES = {
     "among keys": b"}(%sK\x01K\x02K\x02u.",
     "in a key": b"}%s\x85K\x01s.",
     "in a set": b"}K\x01c__builtin__\nset\n](%se\x85Rs.",
-    "in a dictionary": ORDERED + b"]](%sK\x01eea\x85R.",
+    "in a dictionary": ORDERED + b"]](%sK\x01ea\x85R.",
     "counted": b"}K\x01ccollections\nCounter\n%s\x85Rs.",
     "as a storage": b"}K\x01" + STORAGE + b"s.",
     "as a shape": b"}K\x01" + TENSOR.replace(b"%s", KEY, 1) + b"s.",
@@ -160,6 +160,8 @@ def odd_pickles():
         yield from (head + place % nested + b"]." for place in PLACES.values())
         yield head + b"}.]" + nested + b"a."  # among the names of storages
         yield head + b"}.}" + nested + b"K\x01s."
+    yield head + PLACES["as a key"] % DEEP + b"]."
+    yield head + b"}.}" + DEEP + b"K\x01s."
     hooks = ORDERED + b")Rq\x01"
     tensor = TENSOR % (KEY, SHAPE) + b"q\0"
     yield head + b"}(K\x01" + tensor + b"K\x02" + hooks + b"K\x03](" + PARAMETER * 20 + b"eu.]."
