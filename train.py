@@ -31,10 +31,10 @@ def main() -> None:
     loader = make_loader(experiment, jax.process_index(), jax.process_count())
     with contextlib.ExitStack() as held:
         for change in distributed.on_first(lambda: prepare_workdir(flags, experiment, held)) or []:
-            print(f"changed since the run began: {change}")
+            command.say(f"changed since the run began: {change}")
         steps = training.train(experiment, flags.workdir, loader, validation_sets)
     if steps >= experiment.total_steps and jax.process_index() == 0:
-        print(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {flags.workdir}")
+        command.say(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {flags.workdir}")
 
 
 def prepare_workdir(

@@ -5,6 +5,7 @@ no locks: there an object says who is at work, and is written anew every so ofte
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import json
@@ -18,12 +19,13 @@ from collections.abc import Iterator
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.runtime import files
+from msnlan_jax.runtime import command, files
 
 NAME = ".lock"
 BEAT_SECONDS = 20.0
 _SILENT_BEATS = 3.5  # after which a job is taken to be dead
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_IN_USE = (errno.EACCES, errno.EAGAIN)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
@@ -61,6 +63,8 @@ def _system_lock(path: epath.Path, flag: str) -> Iterator[bool]:
             if error.errno in _NO_LOCKS:
                 yield False
                 return
+            if error.errno not in _IN_USE:
+                raise InputError(f"{path}: cannot be locked: {error.strerror or error}") from None
             raise _refusal(path, flag, _Holder.read(os.read(descriptor, 10_000))) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, _Holder.this().encode())
@@ -72,31 +76,55 @@ def _system_lock(path: epath.Path, flag: str) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _heartbeat(path: epath.Path, flag: str) -> Iterator[None]:
-    """Hold a lock that lasts while it is written anew."""
+    """Hold a lock that lasts while it is written anew; where another job has taken it, the block is interrupted."""
     _wait_for_silence(path, flag)
     mine = _Holder.this()
     files.write_bytes(path, mine.encode())
     time.sleep(BEAT_SECONDS / 10)  # another job may have found it free at the same moment: the last one to write has it
     if (holder := _read(path)) != mine:
         raise _refusal(path, flag, holder or _UNKNOWN)
-    stop = threading.Event()
+    stop, worker = threading.Event(), threading.get_ident()
 
     def beat() -> None:
         count = 0
         while not stop.wait(BEAT_SECONDS):
             count += 1
-            with contextlib.suppress(InputError):  # a store that is out of reach for a while ends nothing
+            with contextlib.suppress(Exception):  # a store that is out of reach for a while ends nothing
+                if _is_anothers(path, mine):  # as after this job was suspended, and taken to be dead
+                    _interrupt(worker)
+                    return
                 files.write_bytes(path, dataclasses.replace(mine, beat=count).encode())
 
     thread = threading.Thread(target=beat, name="lock", daemon=True)
     thread.start()
     try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=BEAT_SECONDS)
-        with contextlib.suppress(Exception):  # others wait for a minute then
-            path.unlink()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=BEAT_SECONDS)
+            with contextlib.suppress(Exception):  # others wait for a minute then
+                if not _is_anothers(path, mine):
+                    path.unlink()
+    except _TakenOver:
+        raise InputError(
+            f"{flag}: {path.parent} was taken over by {_read(path) or _UNKNOWN}, as this job was silent for too long; "
+            "stopped"
+        ) from None
+
+
+class _TakenOver(BaseException):
+    """Raised in the midst of a job whose folder is another's now; no `except Exception` holds it up."""
+
+
+def _interrupt(thread: int) -> None:
+    """Raise _TakenOver in a thread; at a signal, the training would write one more checkpoint, over the other job's."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TakenOver))
+
+
+def _is_anothers(path: epath.Path, mine: "_Holder") -> bool:
+    holder = _read(path)
+    return holder is not None and holder.job != mine.job
 
 
 def _wait_for_silence(path: epath.Path, flag: str) -> None:
@@ -104,7 +132,8 @@ def _wait_for_silence(path: epath.Path, flag: str) -> None:
     if (first := _read(path)) is None:
         return
     seconds = BEAT_SECONDS * _SILENT_BEATS
-    print(f"{flag}: {path.parent} was left by {first}, or is in use; looking for {seconds:.0f} s whether it still is")
+    told = f"{flag}: {path.parent} was left by {first}, or is in use"
+    command.say(f"{told}; looking for {seconds:.0f} s whether it still is")
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(min(BEAT_SECONDS / 4, 5))

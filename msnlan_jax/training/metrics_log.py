@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from msnlan_jax.runtime import files
+from msnlan_jax.runtime import command, files
 
 
 class MetricsLog:
@@ -28,7 +28,7 @@ class MetricsLog:
         self.lines = [line for line in found if line is not None and line["step"] <= last_step]
         # A run that is killed leaves half of its last line; any other that cannot be read is another's doing.
         if damaged := sum(line is None and bool(text) for line, text in zip(found[:-1], texts, strict=False)):
-            print(f"{self._path}: {damaged} damaged line{'s' * (damaged > 1)} left out, {len(self.lines)} kept")
+            command.say(f"{self._path}: {damaged} damaged line{'s' * (damaged > 1)} left out, {len(self.lines)} kept")
         self._rewrite()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

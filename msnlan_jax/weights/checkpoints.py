@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLANConfig, parameters
-from msnlan_jax.runtime import distributed, files
+from msnlan_jax.runtime import command, distributed, files
 from msnlan_jax.weights.damage import shown
 from msnlan_jax.weights.torch_keys import check_size
 from msnlan_jax.weights.workdir import read_config
@@ -135,7 +135,7 @@ class Checkpoints:
             files.write_bytes(folder / "README", b"Checkpoints that could not be restored. Nothing reads them again.\n")
             for step, reason in damaged.items():
                 source, target = _folder(self._workdir) / str(step), folder / str(step)
-                print(f"{source}: damaged checkpoint, moved to {target}: {reason}")
+                command.say(f"{source}: damaged checkpoint, moved to {target}: {reason}")
                 if target.exists():
                     target.rmtree()
                 source.rename(target)
@@ -178,7 +178,7 @@ class _Manager(ocp.CheckpointManager):  # type: ignore[misc]  # Orbax has no typ
                 raise
             if jax.process_index() == 0:
                 path = self.directory / str(step) / _METRICS / _METRICS
-                print(f"{path}: damaged score, passed over: {_reason(error)}")
+                command.say(f"{path}: damaged score, passed over: {_reason(error)}")
             return None
         return {METRIC: score}
 
@@ -269,7 +269,7 @@ def _damaged(checkpoint: epath.Path, error: Exception) -> InputError:
 
 def _is_damage(error: Exception) -> bool:
     """Whether a checkpoint is to blame, and not what it is read from."""
-    if isinstance(error, PermissionError) or files.remote_failure(error) is not None:
+    if isinstance(error, PermissionError | MemoryError) or files.remote_failure(error) is not None:
         return False
     return not any(word in str(error) for word in _NOT_DAMAGE)
 

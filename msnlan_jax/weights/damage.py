@@ -9,30 +9,34 @@ from etils import epath
 from msnlan_jax.errors import InputError
 
 _LONGEST = 200
+_TORCH_MEMORY = "DefaultCPUAllocator"  # in what PyTorch says when there is no memory
 
 
 @contextlib.contextmanager
 def reading(path: epath.PathLike, kind: str) -> Iterator[None]:
     """Turn whatever the block raises into an InputError of one line, and keep its warnings to itself.
 
-    Readers of damaged files raise anything: IndexError, RecursionError, AssertionError, or, where a size was changed,
-    MemoryError. The block is to hold the reader of the format alone, so that errors of ours stay errors.
+    Readers of damaged files raise anything: IndexError, RecursionError, AssertionError. The block is to hold the reader
+    of the format alone, so that errors of ours stay errors, and to have seen that no size in the file is more than its
+    bytes: that memory runs out is then no fault of the file's.
 
     Args:
         path: the file or folder, for the message.
         kind: what it should be, such as "PyTorch checkpoint".
 
     Raises:
-        FileNotFoundError, InputError: as raised in the block.
+        FileNotFoundError, InputError, MemoryError: as raised in the block.
         InputError: in place of anything else.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (FileNotFoundError, InputError):
+    except (FileNotFoundError, InputError, MemoryError):
         raise
     except Exception as error:
+        if _TORCH_MEMORY in str(error):
+            raise MemoryError(reason(error)) from None
         raise InputError(f"{path}: not a readable {kind}, damaged or cut short: {reason(error)}") from None
 
 
@@ -44,5 +48,6 @@ def reason(error: Exception) -> str:
 
 def shown(text: str) -> str:
     """Return text out of a file as it can be printed: one line, not too long, without control characters."""
+    text = text[: _LONGEST + 1]  # a key may be long, and be there a thousand times
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -7,7 +7,7 @@ from etils import epath
 from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLAN, Compute, MSNLANConfig, parameters
 from msnlan_jax.pictures import Bicubic
-from msnlan_jax.runtime import files
+from msnlan_jax.runtime import command, files
 from msnlan_jax.weights import bundled, checkpoints, safetensors_files, torch_files, torch_keys, wrappers
 
 BUNDLED = ("bicubic", *(name for name in bundled.NAMES if bundled.find(name)))
@@ -81,7 +81,7 @@ def read_weights(source: epath.PathLike, scale: int | None = None) -> tuple[MSNL
         )
     found = read_file(path)
     if found.notes:
-        print(f"{path}: {'; '.join(found.notes)}")
+        command.say(f"{path}: {'; '.join(found.notes)}")
     return found.config, found.parameters
 
 

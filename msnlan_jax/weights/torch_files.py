@@ -40,7 +40,7 @@ def read_torch(path: epath.PathLike, data: bytes) -> dict[str, Any]:
     torch = import_torch(path)
     with reading(path, _KIND):
         pickles.check_claims(path, data)
-        with torch.serialization.safe_globals([(pickles.Nothing, name) for name in pickles.PASSED_OVER]):
+        with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in pickles.PASSED_OVER.items()]):
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if not isinstance(content, Mapping):
             kind = type(content).__name__
@@ -66,12 +66,12 @@ def to_arrays(path: epath.PathLike, entries: Mapping[str, Any], limit: int) -> d
             raise InputError(
                 f"{path}: key {key}: found a {type(value).__name__}, expected a tensor, as in a state_dict"
             )
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise InputError(f"{path}: key {key}: found a sparse or quantised tensor, expected a dense one")
-        limit -= value.numel() * value.element_size()
-        if limit < 0:
-            raise InputError(f"{path}: key {key}: found shape {tuple(value.shape)}, too large for the file's bytes")
-        with reading(path, _KIND):
+        with reading(path, _KIND):  # a parameter may come with attributes of its own, in the place of PyTorch's
+            if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+                raise InputError(f"{path}: key {key}: found a sparse or quantised tensor, expected a dense one")
+            limit -= value.numel() * value.element_size()
+            if limit < 0:
+                raise InputError(f"{path}: key {key}: found shape {tuple(value.shape)}, too large for the file's bytes")
             value = value.detach().resolve_conj().resolve_neg()
             if value.dtype == torch.bfloat16:  # which torch itself does not hand to NumPy
                 arrays[key] = value.view(torch.int16).numpy().view(jnp.bfloat16)

@@ -17,6 +17,7 @@ _BEGINNING = re.compile(r"(?:^|\.)(?=(?:sub_mean|add_mean|fusion|fusion_list\.\d
 _AVERAGED = re.compile(r"(?:^|[._])ema(?:[._]|$)")
 _COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 _DEEPEST, _MOST = 8, 1_000_000
+_MOST_TEXT = 100_000_000  # characters of all names, which dictionaries that are shared make of a few
 
 
 class Picked(NamedTuple):
@@ -33,10 +34,12 @@ def flatten(content: Mapping[Any, Any]) -> dict[str, Any]:
         ValueError: when they are nested too deep or hold too much, as one does that holds itself.
     """
     found: dict[str, Any] = {}
+    text = 0
     for name, value in _walk(content, "", 0):
         if name in found:
             raise ValueError(f"key {shown(name)} is there twice")
-        if len(found) == _MOST:
+        text += len(name)
+        if len(found) == _MOST or text > _MOST_TEXT:
             raise ValueError(f"it holds more than {_MOST:,} entries")
         found[name] = value
     return found

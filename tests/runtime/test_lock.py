@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -5,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,11 +84,12 @@ def test_of_two_that_come_at_once_the_last_to_write_has_it(store, monkeypatch):
     assert json.loads((store / lock.NAME).read_bytes())["host"] == "elsewhere"
 
 
-def test_where_the_disk_has_no_locks_one_is_written(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP])
+def test_where_the_disk_has_no_locks_one_is_written(tmp_path, monkeypatch, number):
     import fcntl
 
     def refuse(*arguments):
-        raise OSError(lock._NO_LOCKS[0], "no locks")
+        raise OSError(number, "no locks")
 
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(fcntl, "lockf", refuse)
@@ -97,3 +100,48 @@ def test_where_the_disk_has_no_locks_one_is_written(tmp_path, monkeypatch):
             lock.holding(tmp_path, "--workdir"),
         ):
             pass
+
+
+def test_a_job_whose_folder_was_taken_over_stops_and_leaves_it(store):
+    other = b"{}"
+    with (
+        pytest.raises(InputError, match=r"^--workdir: gs://bucket was taken over by process 7 on elsewhere, since "),
+        lock.holding("gs://bucket", "--workdir"),
+    ):
+        other = json.dumps(
+            json.loads((store / lock.NAME).read_bytes()) | {"host": "elsewhere", "process": 7, "job": "2"}
+        )
+        (store / lock.NAME).write_text(other)
+        for _ in range(2000):
+            time.sleep(0.01)
+    assert (store / lock.NAME).read_text() == other
+
+
+def test_what_was_taken_over_is_left_at_the_end(store, monkeypatch):
+    monkeypatch.setattr(lock, "_interrupt", lambda thread: None)
+    with lock.holding("gs://bucket", "--workdir"):
+        other = json.dumps(json.loads((store / lock.NAME).read_bytes()) | {"job": "2"})
+        (store / lock.NAME).write_text(other)
+    assert (store / lock.NAME).read_text() == other
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EACCES, "--workdir: {} is in use by "),
+        (errno.EAGAIN, "--workdir: {} is in use by "),
+        (errno.EIO, "{}/.lock: cannot be locked: Input/output error"),
+    ],
+)
+def test_only_a_lock_that_is_held_is_in_use(tmp_path, monkeypatch, number, message):
+    import fcntl
+
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with (
+        pytest.raises(InputError, match="^" + re.escape(message.format(tmp_path))),
+        lock.holding(tmp_path, "--workdir"),
+    ):
+        pass

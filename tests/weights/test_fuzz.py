@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import random
 import shutil
 import warnings
@@ -120,6 +121,72 @@ def test_odd_contents(tmp_path, values, fuzz_count):
     state = {key: torch.from_numpy(value.copy()) for key, value in to_torch(CONFIG, values).items()}
     inputs = odd_contents(state, fuzz_count(25))
     assert fuzz.try_each(inputs, tmp_path / "w.pt", read_or_inspect).faults == []
+
+
+DEEP = b")" + b"\x85" * 100_000  # more than C code can follow
+NESTED = {
+    "tuples in tuples": DEEP[:2000],
+    "tuples that share": b")" + b"q\x09h\x09\x86" * 200,
+    "lists in lists": b"]" * 2000 + b"a" * 1999,
+}
+ORDERED = b"ccollections\nOrderedDict\n"
+STORAGE = b"(X\x07\0\0\0storagectorch\nFloatStorage\n%sX\x03\0\0\0cpuK\x01NtQ"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00%sK\x01\x85\x89" + ORDERED + b")RtR"
+KEY, SHAPE = b"X\x01\0\0\x000", b"K\x01\x85"
+# One that is in the next as its hooks.
+PARAMETER = b"ctorch._utils\n_rebuild_parameter\n(h\x00\x89h\x01tRq\x01"
+BYTES = b"c_codecs\nencode\n%sX\x06\0\0\0latin1\x86R"
+PLACES = {
+    "in place of all": b"%s.",
+    "as a value": b"}K\x01%ss.",
+    "as a key": b"}%sK\x01s.",
+    "among keys": b"}(%sK\x01K\x02K\x02u.",
+    "in a key": b"}%s\x85K\x01s.",
+    "in a set": b"}K\x01c__builtin__\nset\n](%se\x85Rs.",
+    "in a dictionary": ORDERED + b"]](%sK\x01ea\x85R.",
+    "counted": b"}K\x01ccollections\nCounter\n%s\x85Rs.",
+    "as a storage": b"}K\x01" + STORAGE + b"s.",
+    "as a shape": b"}K\x01" + TENSOR.replace(b"%s", KEY, 1) + b"s.",
+    "as hooks": b"}(K\x01" + TENSOR % (KEY, SHAPE) + b"q\0K\x02%sq\x01K\x03" + PARAMETER + b"u.",
+    "in sizes": b"}K\x01ctorch\nSize\n%s\x85Rs.",
+    "in a sparse tensor": b"}K\x01ctorch._utils\n_rebuild_sparse_tensor\nN%s\x85\x86Rs.",
+}
+
+
+def odd_pickles():
+    """Files in the format before PyTorch 1.6, of pickles that no program writes."""
+    head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+    for nested in NESTED.values():
+        yield from (head + place % nested + b"]." for place in PLACES.values())
+        yield head + b"}.]" + nested + b"a."  # among the names of storages
+        yield head + b"}.}" + nested + b"K\x01s."
+    yield head + PLACES["as a key"] % DEEP + b"]."
+    yield head + b"}.}" + DEEP + b"K\x01s."
+    hooks = ORDERED + b")Rq\x01"
+    tensor = TENSOR % (KEY, SHAPE) + b"q\0"
+    yield head + b"}(K\x01" + tensor + b"K\x02" + hooks + b"K\x03](" + PARAMETER * 20 + b"eu.]."
+    hexadecimal = BYTES.replace(b"X\x06\0\0\0latin1", b"X\x03\0\0\0hex")
+    text = b"X\x04\0\0\0abcd"
+    for _ in range(40):  # each twice as long
+        text = hexadecimal % text
+    yield head + b"}K\x01" + text + b"s.]."
+    yield head + b"}(K\x01X\x50\xc3\0\0" + b"x" * 50_000 + b"q\0K\x02](" + BYTES % b"h\0" * 100_000 + b"eu.]."
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_odd_pickles(tmp_path):
+    pytest.importorskip("torch")
+    found = fuzz.try_each(odd_pickles(), tmp_path / "w.pt", weights.read_weights)
+    assert (found.accepted, found.faults) == (0, [])
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_dictionaries_that_share(tmp_path):
+    content = {}
+    for _ in range(8):
+        content = {str(number) * 190: content for number in range(9)}
+    found = fuzz.try_each([pt_bytes(content), pt_bytes({"x": [content]})], tmp_path / "w.pt", read_or_inspect)
+    assert (found.accepted, found.faults) == (0, [])
 
 
 STATE = {"params": {"w": jnp.arange(6.0).reshape(2, 3)}, "opt_state": {"count": jnp.zeros((), int)}}

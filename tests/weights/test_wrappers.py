@@ -1,7 +1,10 @@
 import argparse
+import collections
+import datetime
 import io
 import os
 import re
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +89,27 @@ SAVED = {
         },
         "took state_dict, beside best, args, history",
     ),
+    "other things of Python's": (
+        lambda s, o: {
+            "state_dict": s,
+            "seen": {1, "x"},
+            "value": complex(1, 2),
+            "date": datetime.datetime(2024, 1, 2),
+            "counts": collections.defaultdict(list, {"a": [1]}),
+            "last": collections.deque([1, 2], 3),
+            "more": [types.SimpleNamespace(a=1), frozenset([1]), range(3), bytearray(b"x"), b"y", {(1, "x"): 2}],
+            "count": collections.Counter("aab"),
+        },
+        "took state_dict, beside seen, value, date, counts, last, more, …",
+    ),
+    "tensors of new types": (
+        lambda s, o: {
+            "state_dict": s,
+            "scale": torch.zeros(4, dtype=torch.float8_e4m3fn),
+            "palette": torch.zeros(3, 5, dtype=torch.uint16)[:, 1:],
+        },
+        "took state_dict, beside scale, palette",
+    ),
 }
 
 
@@ -156,6 +180,34 @@ def test_a_claimed_size_is_not_made(tmp_path, state):
     assert re.match(
         "not a readable .*: a tensor of shape .* lies in a storage of 3 numbers", refusal(tmp_path / "w.pt")
     )
+
+
+def test_a_claim_in_another_type_is_not_made(tmp_path):
+    data = io.BytesIO()
+    torch.save({"x": torch.zeros(3, dtype=torch.uint16)}, data, _use_new_zipfile_serialization=False)
+    (tmp_path / "w.pt").write_bytes(data.getvalue().replace(b"uint16", b"uint64"))
+    assert re.match(
+        "not a readable .*: a tensor of shape .* lies in a storage of 0 numbers", refusal(tmp_path / "w.pt")
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_file_is_not_to_blame_for_the_memory(tmp_path, monkeypatch, state, error):
+    def run_out(*arguments, **options):
+        raise error
+
+    torch.save(state, tmp_path / "w.pt")
+    monkeypatch.setattr(torch, "load", run_out)
+    with pytest.raises(MemoryError):
+        weights.read_weights(tmp_path / "w.pt")
+
+
+def test_names_are_told_without_control_characters(tmp_path, capsys, state):
+    torch.save({"params": state}, tmp_path / "\x1b[2J.pt")
+    weights.read_weights(tmp_path / "\x1b[2J.pt")
+    assert "\\x1b[2J.pt: took params" in capsys.readouterr().out
 
 
 def test_what_is_no_file_is_refused(tmp_path):
