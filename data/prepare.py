@@ -2,8 +2,8 @@
 
 Writes `HR/<name>.npy` and `LR_bicubic/X<scale>/<name>x<scale>.npy`, uint8 RGB, which `--config.data.dir` takes like
 any folder of pictures. LR pictures that are there are kept, of whatever kind they are; those that are missing are made
-as MATLAB does. `prepared.json` says which. What is there already, and not older than its picture, is kept, so that an
-interrupted run goes on where it stopped.
+as MATLAB does. `prepared.json` says which. What is there already, not older than its picture and made from it, is
+kept, so that an interrupted run goes on where it stopped; LR arrays of which nothing says that are written anew.
 
 With `--also_half` every picture comes at half its size besides, as `<name>_half`: photographs that are a little
 blurred, noisy or compressed make poor targets, and are sharper and cleaner so.
@@ -26,6 +26,7 @@ from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, imresize, read_pa
 from msnlan_jax.runtime import command, files
 
 RECORD = "prepared.json"
+_LONGEST = 255  # bytes of a file's name on usual disks
 _MISSING = ", missing ones made by bicubic"
 Target = tuple[epath.Path, RGBPicture]
 
@@ -36,6 +37,14 @@ class Counts(NamedTuple):
     written: int
     kept: int
     broken: list[str]
+
+
+class _Record(NamedTuple):
+    """What `prepared.json` holds: by scale ("X4") where LR pictures come from, and names of those that were made, where
+    others were read."""
+
+    origins: dict[str, str]
+    made: dict[str, set[str]]
 
 
 def prepare(
@@ -70,7 +79,7 @@ def prepare(
                 f"{found[0][0].hr.parent}, expected one of these scales"
             )
     output = files.prepare_output_dir(output, "--output")
-    _record(output, {f"X{scale}": _origin(pairs) for scale, pairs in zip(scales, found, strict=True)})
+    _record(output, dict(zip(scales, found, strict=True)))
     tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter for most of their time
     try:
@@ -84,16 +93,21 @@ def prepare(
 
 def read_record(folder: epath.PathLike) -> dict[str, str]:
     """Return where the LR pictures of prepared arrays come from, by scale ("X4"); nothing of any other folder."""
+    return _read_record(folder).origins
+
+
+def _read_record(folder: epath.PathLike) -> _Record:
     path = epath.Path(folder) / RECORD
     if not path.exists():
-        return {}
+        return _Record({}, {})
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        origins = json.loads(path.read_bytes())
+        made = {scale: set(names) for scale, names in origins.pop("made", {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        origins, made = None, {}
+    if not isinstance(origins, dict) or not all(isinstance(value, str) for value in origins.values()):
         raise InputError(f"{path}: damaged, expected where LR pictures come from, by scale; prepare in another folder")
-    return found
+    return _Record(origins, made)
 
 
 def _origin(pairs: list[Pair]) -> str:
@@ -103,17 +117,37 @@ def _origin(pairs: list[Pair]) -> str:
     return said + (_MISSING if given and len(given) < len(pairs) else "")
 
 
-def _record(output: epath.Path, origins: dict[str, str]) -> None:
-    """Note where LR pictures come from; raises InputError where those that were prepared before come from elsewhere."""
-    before = read_record(output)
-    for scale, origin in origins.items():
-        if (old := before.get(scale, origin)).removesuffix(_MISSING) != origin.removesuffix(_MISSING):
+def _record(output: epath.Path, found: dict[int, list[Pair]]) -> None:
+    """Note where LR pictures come from, and remove arrays of those that came from elsewhere, or it is not known where.
+
+    Raises:
+        InputError: where those that were prepared before were read from another folder, or made.
+    """
+    origins, made = _read_record(output)
+    for scale, pairs in found.items():
+        key, origin = f"X{scale}", _origin(pairs)
+        if (old := origins.get(key, origin)).removesuffix(_MISSING) != origin.removesuffix(_MISSING):
             raise InputError(
-                f"--output: found LR pictures {scale} in {output} that were {old}, expected another folder for those "
+                f"--output: found LR pictures {key} in {output} that were {old}, expected another folder for those "
                 f"{origin}"
             )
-    if before != before | origins:
-        files.write_bytes(output / RECORD, json.dumps(before | origins, indent=1).encode() + b"\n")
+    before = json.dumps([origins, made], default=sorted)
+    for scale, pairs in found.items():
+        key, origin = f"X{scale}", _origin(pairs)
+        made_now = {pair.name for pair in pairs if pair.lr is None}
+        is_known = key in origins and (_MISSING not in origins[key] or key in made)
+        made_before = made_now if origin.startswith("made") else made.get(key, set())
+        for pair in pairs:
+            is_other = not is_known or (pair.name in made_now) != (pair.name in made_before)
+            if is_other and not _is_too_long(target := _lr_target(output, pair, scale)):
+                target.unlink(missing_ok=True)
+        origins[key] = origin
+        made.pop(key, None)
+        if _MISSING in origin:
+            made[key] = made_now
+    if before != json.dumps([origins, made], default=sorted):
+        content = origins | ({"made": made} if made else {})
+        files.write_bytes(output / RECORD, json.dumps(content, indent=1, default=sorted).encode() + b"\n")
 
 
 def _prepare_picture(pairs: dict[int, Pair], output: epath.Path, also_half: bool) -> bool | str:
@@ -126,7 +160,7 @@ def _prepare_picture(pairs: dict[int, Pair], output: epath.Path, also_half: bool
             targets += _missing(half, output, functools.cache(lambda path: imresize(read(path), 0.5)))
     except (InputError, OSError) as error:
         return str(error)
-    for path, picture in targets:
+    for path, picture in targets:  # what ends these, as a full disk does, ends the run
         write_picture(path, picture)
     return bool(targets)
 
@@ -135,13 +169,23 @@ def _missing(pairs: dict[int, Pair], output: epath.Path, read: Callable[[epath.P
     """Return what is to be written of one picture, the HR picture last: only then is the picture found."""
     pair = next(iter(pairs.values()))
     hr_target = output / "HR" / f"{pair.name}{SUFFIX}"
-    lr_targets = {scale: output / f"LR_bicubic/X{scale}/{pair.name}x{scale}{SUFFIX}" for scale in pairs}
+    lr_targets = {scale: _lr_target(output, pair, scale) for scale in pairs}
+    if not files.is_remote(output) and any(map(_is_too_long, lr_targets.values())):
+        raise InputError(f"{pair.hr}: found a name too long for its LR array, expected at most {_LONGEST} bytes there")
     targets = [
         (target, read_pair(pairs[scale], scale, read)[0])
         for scale, target in lr_targets.items()
         if not _is_fresh(target, pairs[scale].lr or pair.hr)
     ]
     return targets if _is_fresh(hr_target, pair.hr) else [*targets, (hr_target, read(pair.hr))]
+
+
+def _lr_target(output: epath.Path, pair: Pair, scale: int) -> epath.Path:
+    return output / f"LR_bicubic/X{scale}/{pair.name}x{scale}{SUFFIX}"
+
+
+def _is_too_long(path: epath.Path) -> bool:
+    return len(os.fsencode(path.name)) > _LONGEST
 
 
 def _is_fresh(target: epath.Path, source: epath.Path) -> bool:
@@ -171,7 +215,8 @@ def main() -> None:
         command.say(f"LR {scale}: {origin}")
     print(f"{counts.written} pictures prepared, {counts.kept} were there: {flags.output}")
     if counts.broken:
-        print("\n".join(f"skipped: {message}" for message in counts.broken))
+        for message in counts.broken:
+            command.say(f"skipped: {message}")
         total = counts.written + counts.kept + len(counts.broken)
         raise InputError(f"--input: skipped {len(counts.broken)} of {total} pictures, the first: {counts.broken[0]}")
 

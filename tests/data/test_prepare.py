@@ -11,7 +11,7 @@ from data.folders import find_pairs
 from data.loaders import make_loader
 from data.prepare import prepare
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures.images import read_rgb
+from msnlan_jax.pictures.images import read_rgb, write_image
 from msnlan_jax.pictures.pairs import read_pair
 from msnlan_jax.pictures.resize import imresize
 from msnlan_jax.runtime import command
@@ -210,3 +210,33 @@ def test_both_loaders_read_arrays_alike(photos, output):
     for expected, crops in zip(tfdata.batches(0), memory.batches(0), strict=True):
         for found, wanted in zip(memory.crops(memory.resident, crops), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
+
+
+def test_arrays_are_written_anew_where_lr_pictures_came_from_elsewhere(tmp_path):
+    shapes = {"HR/1.png": (16, 16, 3), "HR/2.png": (16, 16, 3), "LR/X4/1x4.png": (4, 4, 3)}
+    save_noise(tmp_path / "in", shapes)
+    array = tmp_path / "out/LR_bicubic/X4/2x4.npy"
+
+    def read():
+        assert prepare(tmp_path / "in", tmp_path / "out", (4,)).broken == []
+        return open_picture(array).copy()
+
+    made = read()
+    assert np.array_equal(read(), made)
+    given = noise(9, 4, 4, 3)
+    write_image(tmp_path / "in/LR/X4/2x4.png", given)
+    os.utime(tmp_path / "in/LR/X4/2x4.png", (1, 1))
+    assert np.array_equal(read(), given)
+    (tmp_path / "in/LR/X4/2x4.png").unlink()
+    assert np.array_equal(read(), made)
+    (tmp_path / "out/prepared.json").unlink()  # as an earlier release left it
+    write_image(tmp_path / "in/LR/X4/2x4.png", given)
+    os.utime(tmp_path / "in/LR/X4/2x4.png", (1, 1))
+    assert np.array_equal(read(), given)
+    assert prepare(tmp_path / "in", tmp_path / "out", (4,)) == (0, 2, [])
+
+
+def test_a_picture_that_cannot_be_written_ends_no_run(tmp_path):
+    save_noise(tmp_path / "in", {f"{'n' * 250}.png": (16, 16, 3), "b.png": (16, 16, 3)})
+    written, _, (broken,) = prepare(tmp_path / "in", tmp_path / "out", (2,))
+    assert written == 1 and "nnn" in broken
