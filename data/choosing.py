@@ -151,5 +151,6 @@ def _check_scale(pair: Pair | None, scale: int) -> None:
 
 
 def _within(path: epath.Path, folder: epath.Path) -> str:
-    """Write a path as from a folder, where it lies in it."""
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+    """Write a path as from a folder, where it lies in it or beside it."""
+    root = next((above for above in (folder, folder.parent) if path.is_relative_to(above)), None)
+    return str(path) if root is None else path.relative_to(root).as_posix()

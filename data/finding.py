@@ -103,8 +103,8 @@ class Finder:
                 sources = [source for source in self._sources(sub) if _is_sorted(source.path, sub.path)]
                 pictures = [picture for source in sources for picture in source.pictures]
                 if any({picture.stem, read_picture_name(picture.stem).base} & stems for picture in pictures):
-                    found.append(sub)
-        return found
+                    found.append(sub if folder.name != path.name else Sub(folder.parent / sub.path.name, sub.name))
+        return found  # by paths such as the given one
 
     def _sources(self, sub: Sub) -> list[Source]:
         return [source for source in find_sources(self._search, sub) if source.pictures]
@@ -127,7 +127,8 @@ class Finder:
             raise InputError(f"{folder}: found pairs in {names}, expected a folder for ×{self._search.scale}")
         if self._search.split != "train":
             return [] if has_own else right
-        return [sub for sub in subs if not sub.name.role and (sub not in paired or sub in right)]
+        others = [sub for sub in subs if sub.name.only_sorts and not self._is_of_split(sub)]  # photos/val
+        return [sub for sub in subs if not sub.name.role and sub not in others and (sub not in paired or sub in right)]
 
     def _choose_hr(self, folder: epath.Path, subs: Sequence[Sub]) -> Sub | None:
         found = [sub for sub in subs if sub.name.role == "hr" and self._is_of_split(sub)]

@@ -29,6 +29,7 @@ def training_pairs(experiment: Experiment) -> list[Pair]:
     if source == "photos":
         if folder:
             raise InputError("config.data.source: found photos although config.data.dir is given, expected folder")
+        _refuse_choice(choice, "config.data.source is photos")
         return photos.training_pairs()
     if source not in SOURCES:
         raise InputError(f"config.data.source: found {source!r}, expected one of {', '.join(SOURCES)}")
@@ -42,7 +43,7 @@ def training_pairs(experiment: Experiment) -> list[Pair]:
 def describe(experiment: Experiment, validation: Mapping[str, Sequence[Pair]]) -> list[str]:
     """Say on what is trained and validated, and where the LR pictures come from; raises as `training_pairs`."""
     if folder := _tfds_folder(experiment):
-        said = [f"training on the pairs in {folder}, LR: read from there"]
+        said = [f"training on the pairs in {folder}, LR: as stored there"]
     else:
         pairs = training_pairs(experiment)
         origin = describe_lr({"": pairs})
@@ -57,7 +58,11 @@ def _tfds_folder(experiment: Experiment) -> epath.Path | None:
     """Return the version's folder if the pictures to train on are in TFDS's own files."""
     if experiment.data.source == "folder" and experiment.data.dir:
         folder = epath.Path(experiment.data.dir)
-        return folder if (folder / "dataset_info.json").exists() else None
+        if not (folder / "dataset_info.json").exists():
+            return None
+        choice = folders.Choice(experiment.data.hr_dir, experiment.data.lr_dir, "config.data.")
+        _refuse_choice(choice, "config.data.dir holds a TFDS data set")
+        return folder
     if experiment.data.source != "div2k":
         return None
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
@@ -74,19 +79,27 @@ def _tfds_folder(experiment: Experiment) -> epath.Path | None:
     return max(versions, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")])
 
 
+def _refuse_choice(choice: folders.Choice, reason: str) -> None:
+    """Refuse fields that would choose between folders where there are none."""
+    for field in ("hr_dir", "lr_dir"):
+        if value := getattr(choice, field):
+            raise InputError(f"{choice.flag}{field}: found {value}, expected none, as {reason}")
+
+
 def validation_sets(experiment: Experiment) -> dict[str, list[Pair]]:
     """Return name → pictures to validate on: benchmark sets, or a built-in photo.
 
     Raises:
         FileNotFoundError, InputError: as `folders.find_datasets`, and on sets without the folder they are in.
     """
+    choice = folders.Choice(experiment.eval.hr_dir, experiment.eval.lr_dir, "config.eval.")
     if not experiment.eval.data_dir:
         if experiment.eval.datasets:
             raise InputError(
                 f"config.eval.datasets: found {experiment.eval.datasets}, expected config.eval.data_dir with it"
             )
+        _refuse_choice(choice, "config.eval.data_dir is not given")
         return {"held_out": photos.held_out_pairs()}
-    choice = folders.Choice(experiment.eval.hr_dir, experiment.eval.lr_dir, "config.eval.")
     return folders.find_datasets(experiment.eval.data_dir, experiment.eval.names, experiment.scale, choice=choice)
 
 

@@ -353,3 +353,20 @@ def test_only_sure_names_of_lr_folders_are_refused_as_hr(tmp_path):
     assert len(match_folders(tmp_path / "sr", tmp_path / "input", SCALE)) == 1
     with pytest.raises(InputError, match="found a folder of LR pictures"):
         match_folders(tmp_path / "sr", tmp_path / "lq", SCALE)
+
+
+def test_photos_left_for_scores_are_not_trained_on(tmp_path):
+    save_noise(tmp_path, {f"{part}/{part}.png": (16, 16, 3) for part in ("train", "val", "test", "trip")})
+    assert [pair.hr.stem for pair in find_pairs(tmp_path, SCALE, split="train")] == ["train", "trip"]
+
+
+@pytest.mark.parametrize("field", ["hr_dir", "lr_dir"])
+def test_a_choice_where_there_are_no_folders_is_refused(tmp_path, field):
+    with pytest.raises(InputError, match=rf"^config\.data\.{field}: found LR, expected none, as .* is photos$"):
+        sources.training_pairs(experiment(data={field: "LR"}))
+    with pytest.raises(InputError, match=rf"^config\.eval\.{field}: found LR, expected none, as .* is not given$"):
+        sources.validation_sets(experiment(eval={field: "LR"}))
+    (tmp_path / "dataset_info.json").touch()
+    config = experiment(data={"source": "folder", "dir": str(tmp_path), field: "LR"})
+    with pytest.raises(InputError, match=rf"^config\.data\.{field}: found LR, expected none, as .* TFDS data set$"):
+        sources.open_pictures(config)
