@@ -76,6 +76,8 @@ def _tfds_folder(experiment: Experiment) -> epath.Path | None:
             f"config.data.dir: found neither {name} nor DIV2K_train_HR in {root}, expected one of them; "
             f"`tfds build {name} --data_dir={root}` downloads and writes the former"
         )
+    choice = folders.Choice(experiment.data.hr_dir, experiment.data.lr_dir, "config.data.")
+    _refuse_choice(choice, f"{name} in {root} is a TFDS data set")
     return max(versions, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")])
 
 
