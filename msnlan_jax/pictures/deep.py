@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 from jaxtyping import UInt16
 
+from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import chunks
 
 _MAX = 65535
@@ -68,8 +69,8 @@ def read_tiff(data: bytes, max_pixels: int) -> DeepTIFF | None:
         max_pixels: refuse to make more.
 
     Raises:
-        ValueError: when it has several pages, or pixels whose meaning is unknown; tifffile and its decoders raise
-            whatever they meet.
+        InputError: when it has several pages, or pixels whose meaning is unknown.
+        Exception: whatever tifffile and its decoders meet.
     """
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
@@ -84,9 +85,9 @@ def read_tiff(data: bytes, max_pixels: int) -> DeepTIFF | None:
     with file:
         # Smaller versions of the picture, for a preview, are pages too.
         if (count := sum(not isinstance(p, tifffile.TiffPage) or not p.subfiletype & 1 for p in file.pages)) > 1:
-            raise ValueError(f"found {count} pages, expected a single picture")
+            raise InputError(f"found {count} pages, expected a single picture")
         if len(bits) > 1 or max(bits) > 16 or page.sampleformat != tifffile.SAMPLEFORMAT.UINT:
-            raise ValueError("found pixels of 32 bits, or signed ones, whose range is unknown, expected 8 or 16 bits")
+            raise InputError("found pixels of 32 bits, or signed ones, whose range is unknown, expected 8 or 16 bits")
         if page.imagewidth * page.imagelength > max_pixels:
             raise ValueError(f"found more than {max_pixels:,} pixels")
         chunks.check_claim(page.imagewidth, page.imagelength, data, page.compression)
@@ -114,7 +115,7 @@ def _by_channels(page: tifffile.TiffPage) -> DeepPicture:
     grays = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
     if not _is_rgb(page) and page.photometric not in (*grays, tifffile.PHOTOMETRIC.SEPARATED):
         name = getattr(page.photometric, "name", page.photometric)
-        raise ValueError(f"found colours of kind {name} in more than 8 bits, expected gray, RGB or CMYK")
+        raise InputError(f"found colours of kind {name} in more than 8 bits, expected gray, RGB or CMYK")
     values = page.asarray()
     is_known = page.axes in ("YX", "YXS", "SYX") and values.ndim == len(page.axes) and 0 not in values.shape
     if not is_known or values.dtype != np.uint16:

@@ -84,6 +84,8 @@ def read_photo(path: epath.PathLike) -> Photo:
             return _decode(data)
     except MemoryError:
         raise
+    except InputError as error:  # a whole file, but no picture for us
+        raise InputError(f"{path}: {error}") from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: found more than {MAX_PIXELS:,} pixels, a decompression bomb; refused") from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser does
@@ -283,7 +285,7 @@ def _check_frames(opened: Image.Image) -> list[str]:
         return []
     if opened.format == "MPO":
         return [f"the first of {count} frames"]
-    raise ValueError(f"found {count} {'pages' if opened.format == 'TIFF' else 'frames'}, expected a single picture")
+    raise InputError(f"found {count} {'pages' if opened.format == 'TIFF' else 'frames'}, expected a single picture")
 
 
 def _orientation(opened: Image.Image) -> Any:

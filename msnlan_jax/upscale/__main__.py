@@ -79,7 +79,7 @@ def main() -> None:
     jobs, passed_over = list_jobs(flags.input, flags.output, f"{scale:g}", flags.format)
     if passed_over:
         more = f" and {len(passed_over) - _LISTED} more" if len(passed_over) > _LISTED else ""
-        command.say(f"passed over, being no pictures: {', '.join(map(str, passed_over[:_LISTED]))}{more}")
+        command.say(f"passed over, being of no kind that is read: {', '.join(map(str, passed_over[:_LISTED]))}{more}")
     options, programs = flags.options.with_limit(), Programs()
     if (devices := machine.describe_devices()) and not isinstance(model, Bicubic):
         command.say(f"on {devices}")

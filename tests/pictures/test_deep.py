@@ -110,11 +110,11 @@ def test_inks_are_taken_in_8_bits_and_it_is_said(tmp_path):
     (np.zeros((3, 4), np.int16), {}, "32 bits, or signed ones"),
     (np.zeros((3, 4), np.float16), {}, "32 bits, or signed ones"),
     (np.zeros((3, 4, 3), np.uint16), {"photometric": "cielab"}, "colours of kind CIELAB"),
-    (np.zeros((2, 3, 4), np.uint16), {"photometric": "minisblack"}, "found 2 pages, expected a single picture"),
+    (np.zeros((2, 3, 4), np.uint16), {"photometric": "minisblack"}, "2 pages, expected a single picture"),
 ], ids=["signed", "float", "Lab", "pages"])  # fmt: skip
 def test_what_has_no_meaning_is_refused(tmp_path, values, options, message):
     tifffile.imwrite(tmp_path / "a.tif", values, metadata=None, **options)
-    with pytest.raises(InputError, match=rf"a\.tif: broken or unreadable picture: .*{message}"):
+    with pytest.raises(InputError, match=rf"a\.tif: found .*{message}"):
         read_photo(tmp_path / "a.tif")
 
 

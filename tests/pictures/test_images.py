@@ -236,7 +236,7 @@ def test_jax_arrays_are_written_and_resized(tmp_path):
 def test_several_frames_are_refused(tmp_path, form, suffix):
     frames = [Image.fromarray(noise(i, 16, 16, 3)) for i in range(3)]
     frames[0].save(tmp_path / f"a.{suffix}", form, save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match=rf"a\.{suffix}: .*found [34] (frames|pages), expected a single picture$"):
+    with pytest.raises(InputError, match=rf"a\.{suffix}: found [34] (frames|pages), expected a single picture$"):
         read_image(tmp_path / f"a.{suffix}")
 
 
