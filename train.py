@@ -23,12 +23,13 @@ def main() -> None:
     distributed.initialize(flags.coordinator_address, flags.num_processes, flags.process_id)
     experiment = training.read_experiment(flags.config, jax.device_count())
     validation_sets = sources.validation_sets(experiment)
+    training_set = sources.find_training_set(experiment)
     if jax.process_index() == 0:
-        for line in sources.describe(experiment, validation_sets):
+        for line in sources.describe(experiment, training_set, validation_sets):
             command.say(line)
     for pairs in validation_sets.values():
         scoring.check_pairs(pairs, experiment.scale)
-    loader = make_loader(experiment, jax.process_index(), jax.process_count())
+    loader = make_loader(experiment, jax.process_index(), jax.process_count(), training_set)
     with contextlib.ExitStack() as held:
         for change in distributed.on_first(lambda: prepare_workdir(flags, experiment, held)) or []:
             command.say(f"changed since the run began: {change}")

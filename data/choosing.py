@@ -6,9 +6,10 @@ from typing import NamedTuple
 from etils import epath
 
 from data.arrays import open_picture
-from data.search import MADE, Search, Sub, identity, named_by, subfolders
+from data.search import MADE, Search, Sub, named_by, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, count_scales, fits_size, match_names, read_folder_name, read_picture_name
+from msnlan_jax.runtime import files
 
 _DEEPEST = 4  # folders below one of LR pictures that are looked into: LR/LRBI/Set5/x4
 
@@ -24,13 +25,13 @@ class Source(NamedTuple):
 
 def find_sources(search: Search, sub: Sub, scale: int | None = None, above: Sequence[str] = ()) -> Iterator[Source]:
     """Yield the folders of pictures in a folder of LR ones, or itself; a link to a folder above is passed over."""
-    above = (*above, identity(sub.path))
+    above = (*above, files.identity(sub.path))
     scale = sub.name.scale or scale
     pictures, below = search.pictures(sub.path), subfolders(sub.path)
     if pictures or not below:
         yield Source(sub.path, scale, sub.name.is_sub, pictures)
     for other in below:
-        if len(above) <= _DEEPEST and other.name.split in ("", search.split) and identity(other.path) not in above:
+        if len(above) <= _DEEPEST and search.is_of_part(other.name) and files.identity(other.path) not in above:
             yield from find_sources(search, other, scale, above)
 
 

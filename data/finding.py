@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 
 from data.choosing import Source, find_sources, pair_up, split_by_size
-from data.search import MADE, Search, Sub, identity, named_by, subfolders
+from data.search import MADE, Search, Sub, named_by, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, read_picture_name, split_mixed
 from msnlan_jax.runtime import files
@@ -38,9 +38,9 @@ class Finder:
         Raises:
             FileNotFoundError, InputError: as `folders.find_pairs`.
         """
-        if identity(folder) in self._seen:  # by a link
+        if files.identity(folder) in self._seen:  # by a link
             return []
-        self._seen.add(identity(folder))
+        self._seen.add(files.identity(folder))
         subs, above = subfolders(folder), named_by(folder)
         if self._choice.hr_dir:
             places = (folder, above.path.parent) if above.name.role == "hr" else (folder,)
@@ -48,7 +48,7 @@ class Finder:
             beside = subs if path.is_relative_to(folder) else subfolders(path.parent)
             return [self._of_hr(folder, Sub(path, read_folder_name(path.name)), beside)]
         hr, own = self._choose_hr(folder, subs), self._search.pictures(folder)
-        lr = next((sub for sub in subs if sub.name.role == "lr" and self._is_of_split(sub)), None)
+        lr = next((sub for sub in subs if sub.name.role == "lr" and self._search.is_of_part(sub.name)), None)
         if hr and own and not lr:
             if is_root:
                 raise InputError(
@@ -75,7 +75,7 @@ class Finder:
     def has_layout(self, folder: epath.Path, depth: int = 0) -> bool:
         """Whether a folder holds one of HR pictures, or pairs, as those in SelfExSR's image_SRF_4."""
         subs = subfolders(folder)
-        if any(sub.name.role == "hr" and self._is_of_split(sub) for sub in subs):
+        if any(sub.name.role == "hr" and self._search.is_of_part(sub.name) for sub in subs):
             return True
         return depth < _DEEPEST and any(self._is_paired(sub, depth + 1) for sub in subs if sub.name.only_sorts)
 
@@ -83,9 +83,9 @@ class Finder:
         """Return a folder of LR pictures in a folder of sets that none of its pairs are of, unless for other scales."""
         if self._choice.lr_dir:
             return None
-        used = {identity(above) for pair in pairs if pair.lr for above in pair.lr.parents}
+        used = {files.identity(above) for pair in pairs if pair.lr for above in pair.lr.parents}
         for sub in subfolders(folder):
-            is_unused = sub.name.role == "lr" and self._search.fits(sub.name) and identity(sub.path) not in used
+            is_unused = sub.name.role == "lr" and self._search.fits(sub.name) and files.identity(sub.path) not in used
             if is_unused and any(source.scale in (None, self._search.scale) for source in self._sources(sub)):
                 return sub
         return None
@@ -99,7 +99,7 @@ class Finder:
         found = []
         for sub in siblings:
             of = max((name for name in names if name in sub.path.name.lower()), key=len, default=path.name.lower())
-            if sub.name.role == "lr" and self._is_of_split(sub) and of == path.name.lower():
+            if sub.name.role == "lr" and self._search.is_of_part(sub.name) and of == path.name.lower():
                 sources = [source for source in self._sources(sub) if _is_sorted(source.path, sub.path)]
                 pictures = [picture for source in sources for picture in source.pictures]
                 if any({picture.stem, read_picture_name(picture.stem).base} & stems for picture in pictures):
@@ -109,9 +109,6 @@ class Finder:
     def _sources(self, sub: Sub) -> list[Source]:
         return [source for source in find_sources(self._search, sub) if source.pictures]
 
-    def _is_of_split(self, sub: Sub) -> bool:
-        return sub.name.split in ("", self._search.split)
-
     def _is_paired(self, sub: Sub, depth: int = 0) -> bool:
         if any(read_picture_name(path.stem).role == "lr" for path in self._search.pictures(sub.path)):
             return True
@@ -120,18 +117,18 @@ class Finder:
     def _go_on(self, folder: epath.Path, subs: Sequence[Sub], has_own: bool) -> list[Sub]:
         """Return the folders below to look into: to train on, all but those left for scores or of other scales."""
         paired = [sub for sub in subs if sub.name.only_sorts and self._is_paired(sub)]
-        of_split = [sub for sub in paired if self._is_of_split(sub)]
+        of_split = [sub for sub in paired if self._search.is_of_part(sub.name)]
         right = [sub for sub in of_split if self._search.fits(sub.name)]
         if of_split and not right:
             names = ", ".join(sub.path.name for sub in of_split)
             raise InputError(f"{folder}: found pairs in {names}, expected a folder for ×{self._search.scale}")
         if self._search.split != "train":
             return [] if has_own else right
-        others = [sub for sub in subs if sub.name.only_sorts and not self._is_of_split(sub)]  # photos/val
+        others = [sub for sub in subs if sub.name.only_sorts and not self._search.is_of_part(sub.name)]  # photos/val
         return [sub for sub in subs if not sub.name.role and sub not in others and (sub not in paired or sub in right)]
 
     def _choose_hr(self, folder: epath.Path, subs: Sequence[Sub]) -> Sub | None:
-        found = [sub for sub in subs if sub.name.role == "hr" and self._is_of_split(sub)]
+        found = [sub for sub in subs if sub.name.role == "hr" and self._search.is_of_part(sub.name)]
         if len(found) > 1:
             found = [sub for sub in found if self._search.pictures(sub.path)] or found[:1]
             found = [sub for sub in found if not sub.name.is_sub] or found

@@ -7,9 +7,10 @@ from etils import epath
 
 from data.doubles import refuse_doubles
 from data.finding import Finder, Group, expected_pictures
-from data.search import MADE, Choice, Search, identity, subfolders
+from data.search import MADE, Choice, Search, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, set_name
+from msnlan_jax.runtime import files
 
 _USES = {"train": "train on", "valid": "score"}
 __all__ = ["MADE", "Choice", "add_choice", "find_datasets", "find_pairs", "has_layout", "read_choice"]
@@ -119,7 +120,7 @@ def _check_datasets(root: epath.Path, found: dict[str, list[Pair]], search: Sear
     choice, pairs = search.choice, [pair for pairs in found.values() for pair in pairs]
     of: dict[str, str] = {}
     for name, own in found.items():
-        where = identity(own[0].hr.parent)
+        where = files.identity(own[0].hr.parent)
         if choice.hr_dir and where in of:
             raise InputError(
                 f"{choice.flag}hr_dir: found {own[0].hr.parent} for {of[where]} and for {name}, expected a folder in "

@@ -41,14 +41,21 @@ class Batches:
         experiment: what is trained.
         process_index: this process's number.
         process_count: how many processes share a batch.
+        found: the pictures, where they have been looked for.
 
     Raises:
         FileNotFoundError, InputError: as `sources.open_pictures`; and when a device's memory cannot hold the set.
     """
 
-    def __init__(self, experiment: Experiment, process_index: int = 0, process_count: int = 1):
+    def __init__(
+        self,
+        experiment: Experiment,
+        process_index: int = 0,
+        process_count: int = 1,
+        found: sources.TrainingSet | None = None,
+    ):
         self._experiment, self._process = experiment, (process_index, process_count)
-        pictures = sources.open_pictures(experiment)
+        pictures = sources.open_pictures(experiment, found)
         self._sizes = np.array([lr.shape[:2] for lr, _ in pictures])
         self._first_rows = np.concatenate([[0], np.cumsum(self._sizes[:-1, 0])])
         self._check_memory()

@@ -1,7 +1,6 @@
 """What is looked for in folders of pictures, and what they hold, as far as names say it."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,7 +49,11 @@ class Search:
 
     def fits(self, name: FolderName) -> bool:
         """Whether a folder is of the part, and for the scale, as far as its name says."""
-        return name.split in ("", self.split) and name.scale in (None, self.scale)
+        return self.is_of_part(name) and name.scale in (None, self.scale)
+
+    def is_of_part(self, name: FolderName) -> bool:
+        """Whether a folder is of the part, to train on or to score, as far as its name says."""
+        return name.split in ("", self.split)
 
     def pictures(self, folder: epath.Path) -> list[epath.Path]:
         """Return the pictures in a folder, by name; hidden ones are passed over."""
@@ -102,8 +105,3 @@ def named_by(folder: epath.Path) -> Sub:
     if not name.role:
         path, name = own, first
     return Sub(path, dataclasses.replace(name, scale=first.scale or name.scale))
-
-
-def identity(folder: epath.Path) -> str:
-    """Return what two paths to one folder have in common, whatever links they go through."""
-    return str(folder) if files.is_remote(folder) else os.path.realpath(folder)

@@ -1,5 +1,6 @@
 """Where training pictures come from, as the experiment says."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,29 @@ from data.arrays import open_picture
 from data.prepare import read_record
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, read_pair
-from msnlan_jax.training import Experiment
+from msnlan_jax.training import Experiment, TrainingData, ValidationData
 
 SOURCES = ("photos", "folder", "div2k")
 Pictures = list[tuple[RGBPicture, RGBPicture]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """Where the pictures to train on are.
+
+    Attributes:
+        pairs: files of their own.
+        tfds: or the folder of TFDS's own files that they are in.
+    """
+
+    pairs: Sequence[Pair] = ()
+    tfds: epath.Path | None = None
+
+
+def find_training_set(experiment: Experiment) -> TrainingSet:
+    """Find the pictures to train on; raises as `training_pairs`, and when TFDS has not written what it is to read."""
+    folder = _tfds_folder(experiment)
+    return TrainingSet(tfds=folder) if folder else TrainingSet(training_pairs(experiment))
 
 
 def training_pairs(experiment: Experiment) -> list[Pair]:
@@ -25,7 +45,7 @@ def training_pairs(experiment: Experiment) -> list[Pair]:
         InputError: on an unknown source, or a folder without pictures.
     """
     source, folder = experiment.data.source, experiment.data.dir
-    choice = folders.Choice(experiment.data.hr_dir, experiment.data.lr_dir, "config.data.")
+    choice = _choice(experiment.data, "config.data.")
     if source == "photos":
         if folder:
             raise InputError("config.data.source: found photos although config.data.dir is given, expected folder")
@@ -40,16 +60,15 @@ def training_pairs(experiment: Experiment) -> list[Pair]:
     return folders.find_pairs(folder, experiment.scale, split="train", arrays=True, choice=choice)
 
 
-def describe(experiment: Experiment, validation: Mapping[str, Sequence[Pair]]) -> list[str]:
-    """Say on what is trained and validated, and where the LR pictures come from; raises as `training_pairs`."""
-    if folder := _tfds_folder(experiment):
-        said = [f"training on the pairs in {folder}, LR: as stored there"]
+def describe(experiment: Experiment, training: TrainingSet, validation: Mapping[str, Sequence[Pair]]) -> list[str]:
+    """Say on what is trained and validated, and where the LR pictures come from."""
+    if training.tfds:
+        said = [f"training on the pairs in {training.tfds}, LR: as stored there"]
     else:
-        pairs = training_pairs(experiment)
-        origin = describe_lr({"": pairs})
+        origin = describe_lr({"": training.pairs})
         if experiment.data.dir and (before := read_record(experiment.data.dir).get(f"X{experiment.scale}")):
             origin += f", prepared from LR {before}"
-        said = [f"training on {len(pairs)} pairs of pictures, LR: {origin}"]
+        said = [f"training on {len(training.pairs)} pairs of pictures, LR: {origin}"]
     counts = ", ".join(f"{len(pairs)} of {name}" for name, pairs in validation.items())
     return [*said, f"validating on {counts}, LR: {describe_lr(validation)}"]
 
@@ -60,8 +79,7 @@ def _tfds_folder(experiment: Experiment) -> epath.Path | None:
         folder = epath.Path(experiment.data.dir)
         if not (folder / "dataset_info.json").exists():
             return None
-        choice = folders.Choice(experiment.data.hr_dir, experiment.data.lr_dir, "config.data.")
-        _refuse_choice(choice, "config.data.dir holds a TFDS data set")
+        _refuse_choice(_choice(experiment.data, "config.data."), "config.data.dir holds a TFDS data set")
         return folder
     if experiment.data.source != "div2k":
         return None
@@ -76,9 +94,12 @@ def _tfds_folder(experiment: Experiment) -> epath.Path | None:
             f"config.data.dir: found neither {name} nor DIV2K_train_HR in {root}, expected one of them; "
             f"`tfds build {name} --data_dir={root}` downloads and writes the former"
         )
-    choice = folders.Choice(experiment.data.hr_dir, experiment.data.lr_dir, "config.data.")
-    _refuse_choice(choice, f"{name} in {root} is a TFDS data set")
+    _refuse_choice(_choice(experiment.data, "config.data."), f"{name} in {root} is a TFDS data set")
     return max(versions, key=lambda path: [int(part) if part.isdigit() else -1 for part in path.name.split(".")])
+
+
+def _choice(section: TrainingData | ValidationData, flag: str) -> folders.Choice:
+    return folders.Choice(section.hr_dir, section.lr_dir, flag)
 
 
 def _refuse_choice(choice: folders.Choice, reason: str) -> None:
@@ -94,7 +115,7 @@ def validation_sets(experiment: Experiment) -> dict[str, list[Pair]]:
     Raises:
         FileNotFoundError, InputError: as `folders.find_datasets`, and on sets without the folder they are in.
     """
-    choice = folders.Choice(experiment.eval.hr_dir, experiment.eval.lr_dir, "config.eval.")
+    choice = _choice(experiment.eval, "config.eval.")
     if not experiment.eval.data_dir:
         if experiment.eval.datasets:
             raise InputError(
@@ -105,20 +126,25 @@ def validation_sets(experiment: Experiment) -> dict[str, list[Pair]]:
     return folders.find_datasets(experiment.eval.data_dir, experiment.eval.names, experiment.scale, choice=choice)
 
 
-def open_pictures(experiment: Experiment) -> Pictures:
+def open_pictures(experiment: Experiment, found: TrainingSet | None = None) -> Pictures:
     """Return every LR and HR picture to train on: `.npy` files mapped into memory, others decoded.
+
+    Args:
+        experiment: what is trained.
+        found: from `find_training_set`, where it was called.
 
     Raises:
         FileNotFoundError: when a file is missing.
         InputError: when a picture is broken, or smaller than a patch, or does not belong to its LR picture.
     """
-    if folder := _tfds_folder(experiment):
+    found = found or find_training_set(experiment)
+    if folder := found.tfds:
         from data import tfds_sets
 
         pictures = tfds_sets.read_set(folder, experiment.scale)
         names = [f"{folder}, picture {number}" for number in range(len(pictures))]
     else:
-        pairs = training_pairs(experiment)
+        pairs = found.pairs
         names = [str(pair.hr) for pair in pairs]
         # Decoding and resizing release the interpreter for most of their time.
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -21,6 +21,7 @@ class Batches:
         experiment: what is trained.
         process_index: this process's number.
         process_count: how many processes share a batch.
+        found: the pictures, where they have been looked for.
 
     Raises:
         FileNotFoundError, InputError: as `sources.open_pictures`.
@@ -28,10 +29,16 @@ class Batches:
 
     resident = ()
 
-    def __init__(self, experiment: Experiment, process_index: int = 0, process_count: int = 1):
+    def __init__(
+        self,
+        experiment: Experiment,
+        process_index: int = 0,
+        process_count: int = 1,
+        found: sources.TrainingSet | None = None,
+    ):
         self._process = (process_index, process_count)
         self._experiment = experiment
-        self._pictures = sources.open_pictures(experiment)
+        self._pictures = sources.open_pictures(experiment, found)
         self._sizes = np.array([lr.shape[:2] for lr, _ in self._pictures])
 
     def batches(self, start_step: int) -> Iterator[tuple[Patches, Patches]]:

@@ -1,5 +1,7 @@
 """Small pictures, networks and configurations, made on the spot."""
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,11 @@ def save_noise(folder: Path, sizes: dict[str, tuple[int, ...]]) -> None:
     """Write random pictures: file name → shape."""
     for seed, (name, shape) in enumerate(sizes.items()):
         write_image(folder / name, noise(seed, *shape))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def tiny_config(scale: int) -> MSNLANConfig:

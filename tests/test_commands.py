@@ -5,13 +5,10 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from msnlan_jax import weights
 from msnlan_jax.pictures.images import read_image, write_image
-from msnlan_jax.runtime import command
-from msnlan_jax.weights.torch_keys import to_torch
 from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
 
 ROOT = Path(__file__).parents[1]
@@ -310,37 +307,6 @@ def test_other_methods_stand_beside_ours(invoke, files):
     page = (files / "new" / "report.html").read_text()
     assert page.count('data-method="Keys"') == 2
     assert "x 2, y 3, 16×16" in page
-
-
-@pytest.mark.parametrize("scale", [2, 4])
-def test_convert_and_back(invoke, tmp_path, scale):
-    torch = pytest.importorskip("torch")
-    state = to_torch(tiny_config(scale), tiny_parameters(scale))
-    torch.save({f"module.{key}": torch.from_numpy(value.copy()) for key, value in state.items()}, tmp_path / "a.pt")
-    result = invoke("convert_torch_weights", "--input", "a.pt", "--output", "new/b.safetensors")
-    assert result.code == 0
-    assert result.out.startswith(f"a.pt: keys without module.\na.pt -> new/b.safetensors: ×{scale}, C=16, G=2, N=1, ")
-    count = int(result.out.split()[-2].replace(",", ""))
-    assert count == sum(value.size for key, value in state.items() if not key.endswith("escape_NaN"))
-    assert invoke("convert_torch_weights", "--to_torch", "--input", "new/b.safetensors", "--output", "c.pt").code == 0
-    found = torch.load(tmp_path / "c.pt", weights_only=True)
-    assert list(found) == list(state)
-    for key, value in state.items():
-        np.testing.assert_array_equal(found[key].numpy(), value)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_other_endings(error, capsys, monkeypatch):
-    """Ctrl-C ends without a traceback, a bug keeps its own."""
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-
-    def main():
-        raise error("why")
-
-    with pytest.raises(SystemExit if error is KeyboardInterrupt else RuntimeError) as end:
-        command.run(main)
-    if error is KeyboardInterrupt:
-        assert (end.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
 def test_a_later_run_does_not_show_the_pictures_of_an_earlier_one_as_its_own(invoke, files):

@@ -90,9 +90,9 @@ class Running:
     def calls(self) -> Iterator[Call]:
         """Yield the calls that the picture takes."""
         image, plan = self.request.image, self.request.plan
-        lr = image if image.dtype == np.float32 else to_rgb(image)
+        lr = to_rgb(image) if image.dtype in (np.uint8, np.uint16) else image
         if image.dtype == np.uint16:
-            lr = (lr / np.float32(DEEP_LEVEL)).astype(np.float32)
+            lr = lr / np.float32(DEEP_LEVEL)
         for turn in self._turns:
             for batch in self._tilings[turn[0]].batches(np.ascontiguousarray(_turned(lr, *turn))):
                 start = functools.partial(self._start, batch)

@@ -48,13 +48,16 @@ def essentials(data: bytes) -> Essentials:
         ValueError: when it has no header.
     """
     kept, profile, header = [_SIGNATURE], None, b""
-    for kind, content, whole, is_intact in _chunks(data):
-        if kind == b"IHDR":
-            header = content
-        if kind in _ESSENTIAL or (is_intact and _says_orientation(kind, content)):
+    for kind, whole in _chunks(data):
+        if kind in _ESSENTIAL:  # whose checksums the decoder compares
             kept.append(whole)
-        elif kind == b"iCCP" and is_intact:
-            profile = _inflate(content.partition(b"\0")[2][1:], _MAX_PROFILE)
+            header = whole[8:-4] if kind == b"IHDR" else header
+        elif _is_intact(whole):
+            content = whole[8:-4]
+            if kind == b"iCCP":
+                profile = _inflate(content.partition(b"\0")[2][1:], _MAX_PROFILE)
+            elif _says_orientation(kind, content):
+                kept.append(whole)
     if len(header) != 13:
         raise ValueError("found no header")
     return Essentials(b"".join(kept), profile, header[8])
@@ -86,14 +89,18 @@ def with_profile(data: bytes, icc_profile: bytes) -> bytes:
     return data[:end] + chunk + data[end:]
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
-    """Yield each chunk's kind, its content, all of it, and whether its checksum is right."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each chunk's kind and all of it: length, kind, content and checksum."""
     place = len(_SIGNATURE)
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         whole = data[place : place + 12 + length]
-        yield kind, whole[8 : 8 + length], whole, whole[8 + length :] == struct.pack(">I", zlib.crc32(whole[4:-4]))
+        yield kind, whole
         place += len(whole)
+
+
+def _is_intact(chunk: bytes) -> bool:
+    return chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))
 
 
 def _inflate(compressed: bytes, most: int) -> bytes | None:

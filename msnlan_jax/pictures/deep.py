@@ -61,6 +61,11 @@ def write_tiff(pixels: DeepPicture, icc_profile: bytes | None) -> bytes:
     return buffer.getvalue()
 
 
+def is_tiff(data: bytes) -> bool:
+    """Whether a file's content begins as TIFF's or BigTIFF's does."""
+    return data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+
+
 def read_tiff(data: bytes, max_pixels: int) -> DeepTIFF | None:
     """Read a TIFF file if it has 9 to 16 bits a channel; else, and where tifffile does not know the file, return None.
 
@@ -72,8 +77,6 @@ def read_tiff(data: bytes, max_pixels: int) -> DeepTIFF | None:
         InputError: when it has several pages, or pixels whose meaning is unknown.
         Exception: whatever tifffile and its decoders meet.
     """
-    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return None
     try:
         file = tifffile.TiffFile(io.BytesIO(data))
         page = file.pages.first

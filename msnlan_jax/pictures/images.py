@@ -209,16 +209,10 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
 
 def _decode(data: bytes) -> Photo:
     """Return the picture that a file's content is."""
-    if (tiff := deep.read_tiff(data, MAX_PIXELS)) is not None:
-        if not tiff.has_inks:
-            return _turned(tiff.pixels, tiff.icc_profile, tiff.orientation)
-        inks = Image.frombytes("CMYK", tiff.pixels.shape[1::-1], to_8_bits(tiff.pixels).tobytes())
-        colours, profile = _from_cmyk(inks, tiff.icc_profile)
-        return _turned(np.array(colours), profile, tiff.orientation, "16 bits a channel reduced to 8")
+    if deep.is_tiff(data):
+        return _decode_tiff(data)
     if not chunks.is_png(data):
-        with _libtiff_kept_quiet(), Image.open(io.BytesIO(data)) as opened:
-            if opened.format == "TIFF":
-                chunks.check_claim(*opened.size, data, opened.tag_v2.get(259))  # type: ignore[attr-defined]
+        with Image.open(io.BytesIO(data)) as opened:
             return _to_photo(opened, opened.info.get("icc_profile"))
     png = chunks.essentials(data)
     with Image.open(io.BytesIO(png.data)) as opened:
@@ -227,6 +221,18 @@ def _decode(data: bytes) -> Photo:
             return _to_photo(opened, png.icc_profile)
         _check_frames(opened)
         return _turned(deep.read_png(png.data), png.icc_profile, _orientation(opened))
+
+
+def _decode_tiff(data: bytes) -> Photo:
+    if (tiff := deep.read_tiff(data, MAX_PIXELS)) is None:
+        with _libtiff_kept_quiet(), Image.open(io.BytesIO(data)) as opened:
+            chunks.check_claim(*opened.size, data, opened.tag_v2.get(259))  # type: ignore[attr-defined]
+            return _to_photo(opened, opened.info.get("icc_profile"))
+    if not tiff.has_inks:
+        return _turned(tiff.pixels, tiff.icc_profile, tiff.orientation)
+    inks = Image.frombytes("CMYK", tiff.pixels.shape[1::-1], to_8_bits(tiff.pixels).tobytes())
+    colours, profile = _from_cmyk(inks, tiff.icc_profile)
+    return _turned(np.array(colours), profile, tiff.orientation, "16 bits a channel reduced to 8")
 
 
 @contextlib.contextmanager

@@ -42,6 +42,11 @@ def is_regular(path: epath.PathLike) -> bool:
     return is_remote(path) or Path(path).is_file()
 
 
+def identity(path: epath.PathLike) -> str:
+    """Return what all paths to one file or folder have in common, whatever links they go through."""
+    return str(path) if is_remote(path) else os.path.realpath(path)
+
+
 def absolute(path: epath.PathLike) -> epath.Path:
     """Return a path from the root; of a remote one, as it is."""
     path = epath.Path(path)

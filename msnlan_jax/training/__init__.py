@@ -2,6 +2,8 @@
 
 from msnlan_jax.training.experiment import (
     Experiment,
+    TrainingData,
+    ValidationData,
     read_experiment,
 )
 from msnlan_jax.training.loop import (
@@ -16,6 +18,8 @@ from msnlan_jax.training.step import (
 __all__ = [
     "Experiment",
     "Loader",
+    "TrainingData",
+    "ValidationData",
     "init_state",
     "make_step",
     "read_experiment",

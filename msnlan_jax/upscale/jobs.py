@@ -86,8 +86,8 @@ def list_jobs(
             folder = path.parent if output is None else output.path
             jobs.append(Job(path, _target(path, folder, form, scale)))
     # Results of an earlier run that lie beside their pictures must not be enlarged again.
-    targets = {_real(job.target) for job in jobs}
-    jobs = [job for job in jobs if _real(job.source) not in targets]
+    targets = {files.identity(job.target) for job in jobs}
+    jobs = [job for job in jobs if files.identity(job.source) not in targets]
     by_target: dict[str, epath.Path] = {}
     for job in jobs:
         if (length := len(os.fsencode(job.target.name))) > files.LONGEST_NAME:
@@ -129,19 +129,19 @@ def list_tree(folder: epath.Path, skip: epath.Path | None = None) -> tuple[list[
 
 def _files_below(folder: epath.Path, skip: epath.Path | None) -> Iterator[epath.Path]:
     """Yield what is in a folder and all below it but folders, each of which is entered once."""
-    skipped = None if skip is None else _real(skip)
+    skipped = None if skip is None else files.identity(skip)
     entered = set()
     waiting = [folder]
     while waiting:
         current = waiting.pop(0)
-        if (real := _real(current)) in entered:
+        if (real := files.identity(current)) in entered:
             continue
         entered.add(real)
         for path in sorted(current.iterdir(), key=lambda path: path.name):
             if path.name.startswith("."):
                 continue
             if path.is_dir():
-                waiting += [path] if _real(path) != skipped else []
+                waiting += [path] if files.identity(path) != skipped else []
             else:
                 yield path
 
@@ -159,8 +159,3 @@ def _target(source: epath.Path, folder: epath.Path, form: str, scale: str) -> ep
 def _beside(folder: epath.Path, scale: str) -> epath.Path:
     named = folder if folder.name not in ("", "..") else absolute(folder)  # "." has no name of its own
     return named.with_name(f"{named.name}_x{scale}")
-
-
-def _real(path: epath.Path) -> str:
-    """Return which file or folder a path leads to, by links too."""
-    return str(path) if files.is_remote(path) else os.path.realpath(path)

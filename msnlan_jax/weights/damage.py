@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from etils import epath
 
 from msnlan_jax.errors import InputError
+from msnlan_jax.runtime import command
 
 _LONGEST = 200
 _TORCH_MEMORY = "DefaultCPUAllocator"  # in what PyTorch says when there is no memory
@@ -49,5 +50,5 @@ def reason(error: Exception) -> str:
 def shown(text: str) -> str:
     """Return text out of a file as it can be printed: one line, not too long, without control characters."""
     text = text[: _LONGEST + 1]  # a key may be long, and be there a thousand times
-    text = text if text.isprintable() else ascii(text)[1:-1]
+    text = command.printable(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -93,8 +93,7 @@ class _Named:
             _check_plain(arguments[1:], made=arguments[:1])
         elif self.name == _SPARSE:
             layout, data = arguments
-            _check_plain([layout], made=[item for item in data if isinstance(item, _Made)])
-            _check_plain(item for item in data if not isinstance(item, _Made))
+            _check_plain(item for item in (layout, *data) if not isinstance(item, _Made))
         else:
             _check_plain(arguments)
         return _Made()

@@ -63,7 +63,7 @@ def test_given_lr_pictures_are_trained_on_and_kept_by_prepare(tmp_path, pictures
     assert_given_pairs(sources.training_pairs(config), pictures)
     (origin,) = json.loads((tmp_path / "arrays/prepared.json").read_text()).values()
     assert origin.startswith("read from ")
-    (line, _) = sources.describe(config, {"held_out": []})
+    (line, _) = sources.describe(config, sources.find_training_set(config), {"held_out": []})
     assert line == f"training on 2 pairs of pictures, LR: read from LR_bicubic/X4, prepared from LR {origin}"
 
 
@@ -272,8 +272,6 @@ def test_sets_that_differ_are_each_named(tmp_path):
 KNOWN = """high/a low/a|high_res/a low_res/a|HighResolution/a LowResolution/a|high_quality/a low_quality/a
 hires/a lores/a|trainHR/a trainLR/a|HRtrain/a LRtrain/a|large/a small/a|sharp/a blur/a|label/a input/a|clean/a input/a
 reference/a input/a|a_HR a_LR_bicubic|a_HR a_x4|a a_4x|a.HR a.LR|a_(HR) a_(LR)|imHR imLR|a_hr_0 a_lr_0"""
-UNKNOWN = """x1/a x4/a|train_128/a train_32/a|one/a other/a|a small_ones/a|a_gt a_input|a_high a_low|a a_small
-a a_bicubic|a a_down4|a_x1 a_x4|a_128 a_32|a thumb-a"""
 
 
 @pytest.mark.parametrize("layout", KNOWN.replace("\n", "|").split("|"))
@@ -283,31 +281,6 @@ def test_lr_pictures_of_other_names_are_found(tmp_path, layout):
     for split in ("train",) if "train" in layout else ("valid", "train"):
         (pair,) = find_pairs(tmp_path, SCALE, split=split)
         assert (pair.hr, pair.lr) == (tmp_path / hr, tmp_path / lr)
-
-
-@pytest.mark.parametrize("layout", UNKNOWN.replace("\n", "|").split("|"))
-def test_pictures_that_lie_there_twice_are_refused(tmp_path, layout):
-    names, shapes = layout.split(), {}
-    for name, side in zip(names, (16, 4), strict=True):
-        folder, _, stem = name.rpartition("/")
-        for picture in ("1b", "2b", "horse"):
-            own = stem.replace("a", picture, 1) if not stem.endswith("-a") else stem.replace("-a", f"-{picture}")
-            shapes[f"{folder}/{own}.png".lstrip("/")] = (side, side + side // 4, 3)
-    save_noise(tmp_path / "S", shapes)
-    with pytest.raises(InputError, match=r"4 times as large .* config\.data\.hr_dir .* config\.data\.lr_dir"):
-        find_pairs(tmp_path / "S", SCALE, split="train", choice=Choice(flag="config.data."))
-    if "/" in names[0]:
-        with pytest.raises(InputError, match="4 times as large"):
-            find_datasets(tmp_path / "S", [], SCALE)
-
-
-def test_photos_are_not_taken_for_each_other(tmp_path):
-    """Numbered, of several cameras, with what `upscale` made of one, and of the same names in several folders."""
-    shapes = {f"trip/IMG_{i}.png": (16 * (1 + i % 2), 16, 3) for i in range(1, 5)}
-    shapes |= {f"2023/IMG_{i}.png": (16, 16, 3) for i in range(1, 5)} | {"2023/more/1.png": (32, 32, 3)}
-    shapes |= {f"2024/IMG_{i}.png": (32, 32, 3) for i in range(1, 5)}
-    save_noise(tmp_path, shapes | {"up/a.png": (16, 16, 3), "up/a_x2.png": (32, 32, 3)})
-    assert len(find_pairs(tmp_path, 2, split="train")) == len(shapes) + 2
 
 
 @pytest.mark.parametrize(

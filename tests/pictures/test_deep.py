@@ -12,6 +12,7 @@ from PIL import Image
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures.images import read_image, read_photo, read_rgb, to_8_bits, write_image
 from msnlan_jax.pictures.resize import imresize
+from tests.samples import png_chunk
 
 SHAPES = {"gray": (5, 7), "gray+alpha": (5, 7, 2), "RGB": (5, 7, 3), "RGBA": (5, 7, 4)}
 PROFILE = bytes(16) + b"RGB " + bytes(108)
@@ -21,14 +22,10 @@ def deep_noise(*shape):
     return np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
 
 
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def png16(rows, h, w, *before, interlaced=0):
     header = struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, interlaced)
-    end = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(before) + end
+    end = png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(before) + end
 
 
 def rows_of(values):
@@ -131,7 +128,7 @@ def test_a_colour_key_makes_its_own_pixels_transparent_and_no_others(tmp_path):
     picture = deep_noise(5, 7, 3)
     picture[1:3, 2:5] = 0x1234, 0x5678, 0x9ABC
     picture[0, 0] = 0x1235, 0x5678, 0x9ABC
-    key = chunk(b"tRNS", struct.pack(">3H", *picture[1, 2]))
+    key = png_chunk(b"tRNS", struct.pack(">3H", *picture[1, 2]))
     (tmp_path / "a.png").write_bytes(png16(rows_of(picture), 5, 7, key))
     found = read_photo(tmp_path / "a.png").pixels
     np.testing.assert_array_equal(found[:, :, :3], picture)
@@ -142,8 +139,8 @@ def test_an_interlaced_png_with_damage_beside_its_pixels(tmp_path):
     picture = deep_noise(13, 19, 3)
     starts = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     rows = b"".join(rows_of(picture[y::dy, x::dx]) for y, x, dy, dx in starts)
-    damaged = chunk(b"tEXt", b"Comment\0hello")[:-4] + b"oops"
-    data = png16(rows, 13, 19, damaged, chunk(b"eXIf", b"neither II nor MM"), interlaced=1)
+    damaged = png_chunk(b"tEXt", b"Comment\0hello")[:-4] + b"oops"
+    data = png16(rows, 13, 19, damaged, png_chunk(b"eXIf", b"neither II nor MM"), interlaced=1)
     (tmp_path / "a.png").write_bytes(data)
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png").pixels, picture, strict=True)
 
@@ -158,7 +155,7 @@ def test_exif_turns_them_too(tmp_path, suffix):
     else:
         exif = Image.Exif()
         exif[0x0112] = 6
-        turned = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        turned = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
         (tmp_path / "a.png").write_bytes(png16(rows_of(picture), 4, 6, turned))
     np.testing.assert_array_equal(read_photo(tmp_path / f"a{suffix}").pixels, np.rot90(picture, -1), strict=True)
 

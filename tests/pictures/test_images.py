@@ -20,7 +20,7 @@ from msnlan_jax.pictures.images import (
     write_image,
 )
 from msnlan_jax.pictures.resize import imresize
-from tests.samples import noise, save_noise, snapshot
+from tests.samples import noise, png_chunk, save_noise, snapshot
 
 SHAPES = {"gray": (5, 7), "gray+alpha": (5, 7, 2), "RGB": (5, 7, 3), "RGBA": (5, 7, 4)}
 
@@ -254,17 +254,13 @@ def test_a_gray_palette_is_gray(tmp_path):
     np.testing.assert_array_equal(found, gray, strict=True)
 
 
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 BESIDE = {
-    "a long text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2_000_000))),
-    "a long Unicode text": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2_000_000))),
-    "a broken profile": chunk(b"iCCP", b"p\0\0nothing that was compressed"),
-    "a text with a wrong checksum": chunk(b"tEXt", b"Comment\0hello")[:-4] + b"oops",
-    "broken EXIF": chunk(b"eXIf", b"neither II nor MM"),
-    "a cut resolution": chunk(b"pHYs", b"\0"),
+    "a long text": png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2_000_000))),
+    "a long Unicode text": png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2_000_000))),
+    "a broken profile": png_chunk(b"iCCP", b"p\0\0nothing that was compressed"),
+    "a text with a wrong checksum": png_chunk(b"tEXt", b"Comment\0hello")[:-4] + b"oops",
+    "broken EXIF": png_chunk(b"eXIf", b"neither II nor MM"),
+    "a cut resolution": png_chunk(b"pHYs", b"\0"),
 }
 
 
@@ -278,7 +274,7 @@ def test_damage_beside_the_pixels_does_no_harm(tmp_path, what):
 def test_a_profile_of_megabytes_is_kept(tmp_path):
     profile = bytes(16) + b"RGB " + np.random.default_rng(0).bytes(1_500_000)
     data, content = encoded("png"), b"p\0\0" + zlib.compress(profile)
-    (tmp_path / "a.png").write_bytes(data[:33] + chunk(b"iCCP", content) + data[33:])
+    (tmp_path / "a.png").write_bytes(data[:33] + png_chunk(b"iCCP", content) + data[33:])
     photo = read_photo(tmp_path / "a.png")
     assert photo.icc_profile == profile
     np.testing.assert_array_equal(photo.pixels, noise(0, 64, 64, 3))
@@ -286,8 +282,8 @@ def test_a_profile_of_megabytes_is_kept(tmp_path):
 
 def test_a_png_that_claims_more_than_it_can_hold_is_refused_at_once(tmp_path):
     header = struct.pack(">IIBBBBB", 13, 8_700_000, 8, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
-    (tmp_path / "a.png").write_bytes(data + chunk(b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(1000)))
+    (tmp_path / "a.png").write_bytes(data + png_chunk(b"IEND", b""))
     with pytest.raises(
         InputError, match=r"a\.png: broken or unreadable picture: found \d+ bytes, too few for 13×8700000 pixels$"
     ):

@@ -83,3 +83,17 @@ def test_a_flag_given_twice_is_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(arguments)
     assert "found it twice, expected it once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_other_endings(error, capsys, monkeypatch):
+    """Ctrl-C ends without a traceback, a bug keeps its own."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    def main():
+        raise error("why")
+
+    with pytest.raises(SystemExit if error is KeyboardInterrupt else RuntimeError) as end:
+        command.run(main)
+    if error is KeyboardInterrupt:
+        assert (end.value.code, capsys.readouterr().err) == (130, "interrupted\n")
