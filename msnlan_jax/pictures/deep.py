@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 from typing import Any
 
 import imagecodecs
@@ -13,6 +14,8 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import chunks
 
 _MAX = 65535
+# Pages that are looked at: a damaged file of a thousand bytes may hold hundreds of thousands, one over the other.
+_MOST_PAGES = 100
 DeepPicture = UInt16[np.ndarray, "_h _w *_channels"]
 
 
@@ -87,7 +90,8 @@ def read_tiff(data: bytes, max_pixels: int) -> DeepTIFF | None:
         return None
     with file:
         # Smaller versions of the picture, for a preview, are pages too.
-        if (count := sum(not isinstance(p, tifffile.TiffPage) or not p.subfiletype & 1 for p in file.pages)) > 1:
+        pages = itertools.islice(file.pages, _MOST_PAGES)
+        if (count := sum(not isinstance(p, tifffile.TiffPage) or not p.subfiletype & 1 for p in pages)) > 1:
             raise InputError(f"found {count} pages, expected a single picture")
         if len(bits) > 1 or max(bits) > 16 or page.sampleformat != tifffile.SAMPLEFORMAT.UINT:
             raise InputError("found pixels of 32 bits, or signed ones, whose range is unknown, expected 8 or 16 bits")
