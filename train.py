@@ -29,28 +29,23 @@ def main() -> None:
             command.say(line)
     for pairs in validation_sets.values():
         scoring.check_pairs(pairs, experiment.scale)
-    loader = make_loader(experiment, jax.process_index(), jax.process_count(), training_set)
     with contextlib.ExitStack() as held:
-        for change in distributed.on_first(lambda: prepare_workdir(flags, experiment, held)) or []:
+        distributed.on_first(lambda: open_workdir(flags.workdir, experiment, held))
+        loader = make_loader(experiment, jax.process_index(), jax.process_count(), training_set)
+        for change in distributed.on_first(lambda: claim_workdir(flags.workdir, flags.config.to_dict())) or []:
             command.say(f"changed since the run began: {change}")
         steps = training.train(experiment, flags.workdir, loader, validation_sets)
     if steps >= experiment.total_steps and jax.process_index() == 0:
         command.say(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {flags.workdir}")
 
 
-def prepare_workdir(
-    flags: argparse.Namespace, experiment: training.Experiment, held: contextlib.ExitStack
-) -> list[str]:
-    """Make the folder, or check that the run in it is this one; return what has changed since it began.
-
-    No other run may write there until `held` is closed.
-    """
-    if experiment.init_from and not (epath.Path(flags.workdir) / "config.json").exists():
+def open_workdir(workdir: str, experiment: training.Experiment, held: contextlib.ExitStack) -> None:
+    """Make the folder; no other run may write there until `held` is closed."""
+    if experiment.init_from and not (epath.Path(workdir) / "config.json").exists():
         # Weights that do not fit are refused before there is a run, which the command put right would have to continue.
         read_start(experiment.init_from, experiment.network, {}, new_tail=experiment.init_new_tail)
-    files.prepare_output_dir(flags.workdir, "--workdir")
-    held.enter_context(lock.holding(flags.workdir, "--workdir"))
-    return claim_workdir(flags.workdir, flags.config.to_dict())
+    files.prepare_output_dir(workdir, "--workdir")
+    held.enter_context(lock.holding(workdir, "--workdir"))
 
 
 def parse_flags() -> argparse.Namespace:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import itertools
+import re
 from typing import Any
 
 import imagecodecs
@@ -16,6 +17,8 @@ from msnlan_jax.pictures import chunks
 _MAX = 65535
 # Pages that are looked at: a damaged file of a thousand bytes may hold hundreds of thousands, one over the other.
 _MOST_PAGES = 100
+# A colour PPM's header: width, height, the largest value; comments run to the end of their line.
+_PPM = re.compile(rb"P[36](?:(?:\s|#[^\n]*\n)+(\d+)){3}")
 DeepPicture = UInt16[np.ndarray, "_h _w *_channels"]
 
 
@@ -34,6 +37,17 @@ class DeepTIFF:
     has_inks: bool
     orientation: Any
     icc_profile: bytes | None
+
+
+def stored_bits(data: bytes, form: str | None) -> int:
+    """Return the bits a channel of a file whose colours Pillow reads in 8; 8 where its format has no more."""
+    if form == "PPM" and (header := _PPM.match(data)):
+        return int(header[1]).bit_length()
+    if form == "JPEG2000" and (at := data.find(b"\xff\x4f\xff\x51")) >= 0:  # the codestream, which sizes follow
+        return (data[at + 42] & 0x7F) + 1
+    if form == "AVIF" and (at := data.find(b"av1C")) >= 0:  # two flags in the third byte
+        return {0x40: 10, 0x60: 12}.get(data[at + 6] & 0x60, 8)
+    return 8
 
 
 def read_png(data: bytes) -> DeepPicture:

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import math
 import os
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -213,7 +212,8 @@ def _decode(data: bytes) -> Photo:
         return _decode_tiff(data)
     if not chunks.is_png(data):
         with Image.open(io.BytesIO(data)) as opened:
-            return _to_photo(opened, opened.info.get("icc_profile"))
+            bits = deep.stored_bits(data, opened.format)
+            return _to_photo(opened, opened.info.get("icc_profile"), bits)
     png = chunks.essentials(data)
     with Image.open(io.BytesIO(png.data)) as opened:
         chunks.check_claim(*opened.size, data)
@@ -254,13 +254,13 @@ def _libtiff_kept_quiet() -> Iterator[None]:
             os.close(null)
 
 
-def _to_photo(opened: Image.Image, profile: bytes | None) -> Photo:
+def _to_photo(opened: Image.Image, profile: bytes | None, bits: int = 8) -> Photo:
+    """Return the picture that Pillow finds in a file of so many bits a channel."""
     notes = _check_frames(opened)
-    largest = re.search(r"'ppm'.*'RGB', (\d+)", str(getattr(opened, "tile", "")))  # value, as the header says
     opened.load()
     orientation, image = _orientation(opened), opened
-    if largest and int(largest[1]) > 255:
-        notes.append("16 bits a channel reduced to 8")
+    if bits > 8 and opened.mode in ("RGB", "RGBA", "LA"):
+        notes.append(f"{bits} bits a channel reduced to 8")
     if image.mode == "CMYK":
         image, profile = _from_cmyk(image, profile)
     return _turned(_to_array(image), profile, orientation, *notes)

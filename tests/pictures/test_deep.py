@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -167,6 +168,22 @@ def test_a_ppm_of_16_bits(tmp_path):
     (tmp_path / "a.ppm").write_bytes(b"P6 1 1 65535\n" + bytes([1, 0, 2, 0, 3, 0]))
     assert read_photo(tmp_path / "a.ppm").notes == ("16 bits a channel reduced to 8",)
     assert read_photo(tmp_path / "a.ppm").pixels.tolist() == [[[1, 2, 3]]]
+    (tmp_path / "a.ppm").write_bytes(b"P6\n# 65535\n2 1\n255\n" + bytes(6))
+    assert read_photo(tmp_path / "a.ppm").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("encode", "bits"),
+    [(imagecodecs.jpeg2k_encode, 8), (imagecodecs.jpeg2k_encode, 16), (imagecodecs.avif_encode, 10)],
+    ids=["JPEG 2000, 8 bits", "JPEG 2000, 16 bits", "AVIF, 10 bits"],
+)
+def test_bits_that_are_lost_are_said(tmp_path, encode, bits):
+    picture = deep_noise(16, 16, 3) >> (16 - bits)
+    picture = picture.astype(np.uint8) if bits == 8 else picture
+    (tmp_path / "a.jp2").write_bytes(encode(picture, bitspersample=bits))
+    photo = read_photo(tmp_path / "a.jp2")
+    assert photo.pixels.dtype == np.uint8
+    assert photo.notes == ((f"{bits} bits a channel reduced to 8",) if bits > 8 else ())
 
 
 def test_resizing_rounds_to_16_bits():
