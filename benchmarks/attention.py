@@ -79,7 +79,8 @@ def jax_way(k: int, x: Any, which: str, form: str, dtype: str, precision: str) -
 
     def forward(values: parameters.Parameters, x: jax.Array) -> jax.Array:
         network: Any = parameters.merge(graph, values)
-        return network(x)
+        output: jax.Array = network(x)
+        return output
 
     def loss(values: parameters.Parameters, x: jax.Array) -> jax.Array:
         return jnp.sum(jnp.sin(forward(values, x).astype(jnp.float32)))

@@ -30,7 +30,7 @@ def flops_by(
     """
     # A jitted function may have options for its compiler, which cannot be nested.
     traced = function if hasattr(function, "trace") else jax.jit(function)
-    total: collections.Counter[str] = collections.Counter()
+    total: dict[str, float] = collections.defaultdict(float)
     for name, flops in _operations(traced.trace(*arguments).jaxpr.jaxpr, "", padding):
         total[region(name)] += flops
     return dict(total)
@@ -59,11 +59,11 @@ def _convolution(equation: Any, padding: bool) -> float:
     out = equation.outvars[0].aval.shape
     parameters = equation.params
     lhs, rhs, result = parameters["dimension_numbers"]
-    spatial = [
-        _pairs(out[result[d]], kernel[rhs[d]], image[lhs[d]], *(parameters[key][d - 2] for key in _WINDOW), padding)
-        for d in range(2, len(out))
-    ]
-    return 2.0 * out[result[0]] * out[result[1]] * kernel[rhs[1]] * math.prod(spatial)
+    windows = zip(*(parameters[key] for key in _WINDOW), strict=True)
+    pairs = 1
+    for d, (stride, pads, spread, step) in enumerate(windows, 2):
+        pairs *= _pairs(out[result[d]], kernel[rhs[d]], image[lhs[d]], stride, pads, spread, step, padding)
+    return 2.0 * int(out[result[0]]) * int(out[result[1]]) * int(kernel[rhs[1]]) * pairs
 
 
 _WINDOW = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")

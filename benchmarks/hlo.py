@@ -225,5 +225,5 @@ def _array(dtype: str, dims: str, layout: str) -> Array:
         sides = [int(n) for n in tile.group(1).split(",")]
         for axis, side in zip((int(n) for n in order.split(",") if n), reversed(sides), strict=False):
             padded[axis] = -(-padded[axis] // side) * side
-    sizes = (element * math.prod(sides) for sides in (shape, padded))
-    return Array(dtype, tuple(shape), *sizes, not re.search(r"S\([1-9]", rest))
+    size, padded_size = (element * math.prod(sides) for sides in (shape, padded))
+    return Array(dtype, tuple(shape), size, padded_size, not re.search(r"S\([1-9]", rest))

@@ -39,7 +39,7 @@ SPEEDS = ("pairs/s", "pairs per CPU second")
 COLUMNS = ("way", *(column for speed in SPEEDS for column in (speed, f"{speed}, ratio")))
 
 
-class PickledPairs(torch.utils.data.Dataset):
+class PickledPairs(torch.utils.data.Dataset[Any]):
     """Pickled pairs, loaded whole for each crop, as EDSR's `SRData` does."""
 
     def __init__(self, files: list[Path], patch: int, scale: int, length: int):

@@ -6,6 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,19 @@ def compiled_way(function: Callable[..., Any], *arguments: Any) -> tuple[Way, An
     began = time.perf_counter()
     compiled = jax.jit(function, compiler_options=compiler_options()).lower(*arguments).compile()
     return lambda: jax.block_until_ready(compiled(*arguments)), compiled, time.perf_counter() - began
+
+
+def kernels_started(run: Way) -> int | None:
+    """Return of how many kernels and copies one run is on a GPU, by JAX's profiler; None on other devices."""
+    if jax.default_backend() != "gpu":
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        planes = jax.profiler.ProfileData.from_file(str(path)).planes
+    lines = [line for plane in planes if plane.name.startswith("/device:GPU") for line in plane.lines]
+    return sum(sum(1 for _ in line.events) for line in lines if line.name.startswith("Stream"))
 
 
 def temporary_bytes(compiled: Any) -> int | None:

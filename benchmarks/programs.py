@@ -161,7 +161,7 @@ def gib_per_chip(program: Any) -> dict[str, float]:
 def name_scopes() -> None:
     """Have every operation of the network's parts carry their names."""
     for name, part in SCOPES.items():
-        part.__call__ = jax.named_scope(name.replace(" ", "_"))(part.__call__)  # type: ignore[attr-defined]
+        setattr(part, "__call__", jax.named_scope(name.replace(" ", "_"))(part.__call__))  # noqa: B010
 
 
 def run(main: Callable[[], None], backend: str) -> None:

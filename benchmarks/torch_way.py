@@ -49,7 +49,7 @@ class Operations(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.idle: collections.Counter[str] = collections.Counter()
         self.others: collections.Counter[str] = collections.Counter()
 

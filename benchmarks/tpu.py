@@ -181,7 +181,9 @@ def costs(compiled: Compiled, region: Callable[[str], str] = lambda _: "") -> li
             hbm_bytes=times * moved,
         )
         part["vmem_bytes"] = max(part["vmem_bytes"], vmem)
-    return [Cost(*names, **part) for names, part in sorted(found.items()) if part["runs"]]
+    return [
+        Cost(region=where, kernel=kernel, **part) for (where, kernel), part in sorted(found.items()) if part["runs"]
+    ]
 
 
 def describe(compiled: Compiled) -> str:

@@ -190,11 +190,11 @@ def test_network(monkeypatch, tmp_path):
     from benchmarks import network
 
     sizes = ("--config.model.n_groups=2", "--config.model.n_blocks=1", "--config.model.n_feats=4")
-    tiny = (*sizes, "--forward", "1x6", "--step", "2x6")
+    tiny = (*sizes, "--forward", "1x6", "--step", "2x6", "--compare", "blocks=scan,remat=on")
     run(monkeypatch, network.main, *tiny, "--rounds", "1", "--output", str(tmp_path))
     rows = json.loads((tmp_path / "network.json").read_text())["rows"]
     assert [(row["pass"], row["way"]) for row in rows] == [
-        (which, way) for which in ("forward", "step") for way in ("ours", "PyTorch")
+        (which, way) for which in ("forward", "step") for way in ("ours", "ours, blocks=scan, remat=on", "PyTorch")
     ]
     assert all(row["ms"] > 0 and "error" not in row for row in rows)
 

@@ -88,9 +88,10 @@ class Machine:
             return known if opcode != "pnand" or known is None else 1 - known
         if opcode == "scalar_select":
             return None if values[0] is None else values[1] if values[0] else values[2]
-        if opcode not in _ARITHMETIC or None in values:
+        numbers = [value for value in values if value is not None]
+        if opcode not in _ARITHMETIC or len(numbers) < len(values):
             return None
-        return _signed(int(_ARITHMETIC[opcode](*values)))
+        return _signed(int(_ARITHMETIC[opcode](*numbers)))
 
 
 def _signed(value: int) -> int:

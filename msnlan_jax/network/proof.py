@@ -41,11 +41,15 @@ def find_fault(n_feats: int, compute: Compute, batch: int, side: int) -> str:
         parts[f"attention of {k}×{k} patches"] = functools.partial(NonLocalBranch, kernel_size=k)
     for name, part in parts.items():
         run = functools.partial(_run, part, n_feats=n_feats, shape=(batch, side, side, n_feats))
-        try:
-            kernels, plain = (run(dataclasses.replace(compute, implementation=it)) for it in ("kernels", "plain"))
-            exact = run(EXACT)
-        except Exception as error:  # whatever the compiler or the chip has against them
-            return f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        ways = {it: dataclasses.replace(compute, implementation=it) for it in ("kernels", "plain")} | {"exact": EXACT}
+        results: dict[str, _Results] = {}
+        for way, how in ways.items():
+            try:
+                results[way] = run(how)
+            except Exception as error:  # whatever the compiler or the chip has against it
+                where = name if way == "kernels" else f"{name}, {way} layers"
+                return f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        kernels, plain, exact = results.values()
         # What the plain layers have furthest off bounds all: in a single bias they may happen to be right.
         furthest = max(_distance(plain[result], exact[result]) for result in exact)
         allowed = min(_SLACK + _FACTOR * furthest, _MOST)

@@ -7,6 +7,7 @@ from msnlan_jax.training.experiment import (
     read_experiment,
 )
 from msnlan_jax.training.loop import (
+    settle_implementation,
     train,
 )
 from msnlan_jax.training.step import (
@@ -23,5 +24,6 @@ __all__ = [
     "init_state",
     "make_step",
     "read_experiment",
+    "settle_implementation",
     "train",
 ]
