@@ -1,7 +1,9 @@
 """The chip that kernels run on."""
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.pallas import tpu as pltpu
+from jax.typing import DTypeLike
 
 LANES = 128
 # Rows of a bf16 tile.
@@ -42,3 +44,8 @@ def compiler_params(fast_memory: int) -> pltpu.CompilerParams:
 def interprets() -> bool:
     """Whether kernels are run without a TPU."""
     return jax.default_backend() != "tpu"
+
+
+def products_dtype(dtype: DTypeLike) -> str:
+    """Return what products of `dtype` are computed in at default precision: on TPUs, bfloat16."""
+    return jnp.dtype(dtype).name if interprets() else "bfloat16"

@@ -13,7 +13,7 @@ from flax import nnx
 from msnlan_jax.network.compute import Compute
 from msnlan_jax.network.kernels import Packed, can_pack, chip
 from msnlan_jax.network.kernels.chip import SUBLANES
-from msnlan_jax.network.kernels.trunk import activation, packed
+from msnlan_jax.network.kernels.trunk import activation
 from msnlan_jax.network.kernels.trunk.packing import CHANNELS, Packing
 from msnlan_jax.network.layers import WHOLE, Extent, pack
 from msnlan_jax.network.model import ResidualGroup
@@ -56,7 +56,7 @@ def test_a_group_is_the_plain_one_with_every_gradient(shape):
 def test_with_products_in_bfloat16_a_group_is_as_near_to_float32_as_the_plain_one(monkeypatch, shape, dtype):
     x = jnp.asarray(normal(0, *shape, CHANNELS))
     exact = outputs(x, "float32", packs=False)
-    monkeypatch.setattr(packed, "products_dtype", lambda dtype: "bfloat16")  # as on a TPU
+    monkeypatch.setattr(chip, "products_dtype", lambda dtype: "bfloat16")  # as on a TPU
     kernels, plain = (
         {name: relative_l2(value, exact[name]) for name, value in found.items()}
         for found in (outputs(x, dtype, packs=True), outputs(x, "bfloat16", packs=False))

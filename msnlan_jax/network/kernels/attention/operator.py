@@ -123,8 +123,7 @@ def _needed_bytes(at: Layout, dtype: jnp.dtype) -> int:
 
 def _products_dtype(query: Array, precision: str) -> jnp.dtype:
     """Return the dtype of products' operands."""
-    is_exact = chip.interprets() or precision != "default"
-    return query.dtype if is_exact else jnp.dtype(jnp.bfloat16)
+    return jnp.dtype(chip.products_dtype(query.dtype) if precision == "default" else query.dtype)
 
 
 def _manner(query: Array, precision: str) -> tuple[jnp.dtype, Manner]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from msnlan_jax.network.kernels import chip
@@ -53,20 +52,15 @@ class Packed:
 
     def residual_group(self, weights: GroupWeights) -> "Packed":
         """Return a residual group's output."""
-        products = products_dtype(self.array.dtype)
+        products = chip.products_dtype(self.array.dtype)
         return Packed(residual_group(self.packing, products, self.array, weights), self.packing)
-
-
-def products_dtype(dtype: DTypeLike) -> str:
-    """Return what products of `dtype` are computed in at default precision: on TPUs, bfloat16."""
-    return "bfloat16" if jax.default_backend() == "tpu" else jnp.dtype(dtype).name
 
 
 def can_pack(x: Float[Array, "b h w c"]) -> bool:
     """Whether there are kernels for such features, which fit into the chip's fast memory."""
     if x.shape[-1] != CHANNELS:
         return False
-    needed = working_bytes(_choose_packing(x), x.dtype, products_dtype(x.dtype))
+    needed = working_bytes(_choose_packing(x), x.dtype, chip.products_dtype(x.dtype))
     return needed <= chip.usable_bytes()
 
 
