@@ -29,9 +29,9 @@ def flops_by(
             elements, count.
     """
     # A jitted function may have options for its compiler, which cannot be nested.
-    traced = function if hasattr(function, "trace") else jax.jit(function)
+    traced = (function if hasattr(function, "trace") else jax.jit(function)).trace(*arguments)
     total: dict[str, float] = collections.defaultdict(float)
-    for name, flops in _operations(traced.trace(*arguments).jaxpr.jaxpr, "", padding):
+    for name, flops in _operations(traced.jaxpr.jaxpr, f"jit({traced.fun_name})", padding):
         total[region(name)] += flops
     return dict(total)
 
