@@ -11,6 +11,7 @@ from data import sources
 from data.loaders import make_loader
 from msnlan_jax import scoring, training
 from msnlan_jax.errors import InputError
+from msnlan_jax.pictures import Pair
 from msnlan_jax.runtime import command, config_flags, distributed, files, lock
 from msnlan_jax.weights import claim_workdir, read_start
 
@@ -21,7 +22,23 @@ def main() -> None:
     """Train as the flags say."""
     flags = parse_flags()
     distributed.initialize(flags.coordinator_address, flags.num_processes, flags.process_id)
-    experiment = training.read_experiment(flags.config, jax.device_count())
+    # What one process of a job cannot read ends all of them.
+    experiment = distributed.on_every(lambda: training.read_experiment(flags.config, jax.device_count()))
+    training_set, validation_sets = distributed.on_every(lambda: find_pictures(experiment))
+    with contextlib.ExitStack() as held:
+        distributed.on_first(lambda: open_workdir(flags.workdir, experiment, held))
+        loader = distributed.on_every(
+            lambda: make_loader(experiment, jax.process_index(), jax.process_count(), training_set)
+        )
+        for change in distributed.on_first(lambda: claim_workdir(flags.workdir, flags.config.to_dict())) or []:
+            command.say(f"changed since the run began: {change}")
+        steps = training.train(experiment, flags.workdir, loader, validation_sets)
+    if steps >= experiment.total_steps and jax.process_index() == 0:
+        command.say(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {flags.workdir}")
+
+
+def find_pictures(experiment: training.Experiment) -> tuple[sources.TrainingSet, dict[str, list[Pair]]]:
+    """Find the pictures to train on, and those to validate with, of which none is broken."""
     validation_sets = sources.validation_sets(experiment)
     training_set = sources.find_training_set(experiment)
     if jax.process_index() == 0:
@@ -29,14 +46,7 @@ def main() -> None:
             command.say(line)
     for pairs in validation_sets.values():
         scoring.check_pairs(pairs, experiment.scale)
-    with contextlib.ExitStack() as held:
-        distributed.on_first(lambda: open_workdir(flags.workdir, experiment, held))
-        loader = make_loader(experiment, jax.process_index(), jax.process_count(), training_set)
-        for change in distributed.on_first(lambda: claim_workdir(flags.workdir, flags.config.to_dict())) or []:
-            command.say(f"changed since the run began: {change}")
-        steps = training.train(experiment, flags.workdir, loader, validation_sets)
-    if steps >= experiment.total_steps and jax.process_index() == 0:
-        command.say(f"finished {steps} steps; checkpoints, metrics.jsonl and curves.png are in {flags.workdir}")
+    return training_set, validation_sets
 
 
 def open_workdir(workdir: str, experiment: training.Experiment, held: contextlib.ExitStack) -> None:

@@ -47,3 +47,26 @@ def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess
         )
         for index in range(processes)
     ]
+
+
+def run_pair(program, folder, *flags, of_second=()):
+    """Run a program as a job of two processes, the second perhaps with other flags; return codes, outputs, errors."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
+    }
+    jobs = []
+    for index in range(2):
+        place = [f"--coordinator_address={address}", "--num_processes=2", f"--process_id={index}"]
+        command = [sys.executable, str(ROOT / program), *((of_second or flags) if index else flags), *place]
+        jobs.append(
+            subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    outputs = [job.communicate(timeout=600) for job in jobs]
+    return [job.returncode for job in jobs], *zip(*outputs, strict=True)

@@ -56,7 +56,9 @@ def save_workdir(path: Path, *runs: tuple[int, parameters.Parameters, float | No
     checkpoints = Checkpoints(path)
     for step, values, psnr in runs:
         params = {key: jnp.asarray(value) for key, value in values.items()}
-        checkpoints.save(step, {"params": params, "opt_state": {"count": jnp.zeros((), int)}}, psnr)
+        checkpoints.save(step, {"params": params, "opt_state": {"count": jnp.zeros((), int)}})
+        if psnr is not None:
+            checkpoints.add_score(step, psnr)
     checkpoints.close()
     return path
 

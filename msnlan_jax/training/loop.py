@@ -21,7 +21,7 @@ from msnlan_jax.runtime import StopSignal, distributed
 from msnlan_jax.training.experiment import Experiment
 from msnlan_jax.training.layout import lay_out
 from msnlan_jax.training.monitor import Monitor
-from msnlan_jax.training.step import Loader, State, Step, init_state, make_step, trained_stacks
+from msnlan_jax.training.step import Loader, State, init_state, make_step, trained_stacks
 from msnlan_jax.training.validation import Sets, validate
 from msnlan_jax.weights import Checkpoints, read_start
 
@@ -48,15 +48,15 @@ def train(experiment: Experiment, workdir: epath.PathLike, loader: Loader, valid
     """
     began = time.perf_counter()
     compute, fault = settle_implementation(experiment)
+    was_chosen = compute != experiment.compute
     experiment = dataclasses.replace(experiment, compute=compute)
     mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-    graph, _ = parameters.abstract_parameters(experiment.network, experiment.compute)
     checkpoints = Checkpoints(workdir, experiment.keep_checkpoints)
     start, state = restore_or_init(experiment, checkpoints, mesh)
     monitor = Monitor(workdir, start, experiment.total_steps, experiment.batch_size)
     run = _Run(experiment, mesh, checkpoints, monitor, state)
     if fault:
-        monitor.say(f"kernels: {fault}; going on with the plain layers, which are slower")
+        monitor.say(_without_kernels(fault))
     if start:
         monitor.say(f"continuing after step {start} of {experiment.total_steps}, from {workdir}")
     try:
@@ -65,7 +65,7 @@ def train(experiment: Experiment, workdir: epath.PathLike, loader: Loader, valid
             lacks_score = start > 0 and experiment.validates_after(start) and not monitor.has(start, "psnr")
             is_stopping = lacks_score and not run.validate(start, validation_sets)
             if start < experiment.total_steps and not is_stopping:
-                run.steps(start, make_step(graph, experiment, mesh, loader), loader, validation_sets, began)
+                run.steps(start, loader, validation_sets, began, may_change=was_chosen and compute.uses_kernels)
     finally:
         monitor.close()
         checkpoints.close()
@@ -90,6 +90,10 @@ def settle_implementation(experiment: Experiment) -> tuple[Compute, str]:
     return kernels, ""
 
 
+def _without_kernels(fault: str) -> str:
+    return f"kernels: {fault}; going on with the plain layers, which are slower"
+
+
 class _Run:
     """A run under way."""
 
@@ -99,8 +103,8 @@ class _Run:
         self.programs, self.stop, self.layout = Programs(), StopSignal(), lay_out(experiment.network)
         self.step = int(jax.device_get(state["counters"]["step"]))
 
-    def steps(self, start: int, step_function: Step, loader: Loader, sets: Sets, began: float) -> None:
-        """Take the steps from `start` to the last, or until the run is asked to stop."""
+    def steps(self, start: int, loader: Loader, sets: Sets, began: float, *, may_change: bool) -> None:
+        """Take the steps from `start` to the last, or until the run is asked to stop; `may_change` as in `compile`."""
         experiment, monitor = self.experiment, self.monitor
         resident = replicate(loader.resident, self.mesh)
         compiled: Any = None
@@ -108,7 +112,7 @@ class _Run:
             shared = share_batch(batch, self.mesh)
             if compiled is None:
                 compile_began = time.perf_counter()
-                compiled = step_function.lower(self.state, resident, shared).compile()  # type: ignore[attr-defined]
+                compiled = self.compile(loader, resident, shared, may_change=may_change)
                 compile_seconds = time.perf_counter() - compile_began
                 monitor.restart_clock()
             with jax.transfer_guard("disallow"):
@@ -132,40 +136,55 @@ class _Run:
                 monitor.say(f"stopping after step {step}, as asked; the same command goes on from there")
                 return
 
+    def compile(self, loader: Loader, resident: Any, batch: Any, *, may_change: bool) -> Any:
+        """Compile the step; where that fails with kernels, whose parts were proved, it `may_change` to plain layers."""
+        compiled, fault = None, ""
+        try:
+            compiled = self._lower(loader, resident, batch).compile()
+        except Exception as error:  # whatever the compiler has against it
+            if not may_change:
+                raise
+            fault = f"the whole step: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if may_change and distributed.any_process(bool(fault)):
+            self.monitor.say(_without_kernels(fault or "the whole step cannot be compiled in another process"))
+            plain = dataclasses.replace(self.experiment.compute, implementation="plain")
+            self.experiment = dataclasses.replace(self.experiment, compute=plain)
+            compiled = self._lower(loader, resident, batch).compile()
+        return compiled
+
+    def _lower(self, loader: Loader, resident: Any, batch: Any) -> Any:
+        graph, _ = parameters.abstract_parameters(self.experiment.network, self.experiment.compute)
+        step: Any = make_step(graph, self.experiment, self.mesh, loader)
+        return step.lower(self.state, resident, batch)
+
     def validate(self, step: int, sets: Sets) -> bool:
-        """Score the network and save it with its score; False when the run was asked to stop before all was scored."""
+        """Save the network and score it; False when the run was asked to stop before all was scored."""
+        self.save(step)
         experiment = self.experiment
         # Numbers are reported in exact float32, whatever the training computes in.
         exact = dataclasses.replace(experiment.compute, dtype="float32", precision="highest", implementation="plain")
         graph, _ = parameters.abstract_parameters(experiment.network, exact)
         values = self.layout.unstack(_copy(trained_stacks(self.state)))
-        try:
-            network = parameters.merge(graph, jax.device_put(values))
-            mode = experiment.eval.inference
-            found = validate(network, sets, experiment.scale, mode, programs=self.programs, stop=self.stop)
-        except BaseException:
-            # All processes save together: with several, those in which nothing failed would never come to it.
-            if jax.process_count() == 1:
-                self.save(step)
-            raise
+        network = parameters.merge(graph, jax.device_put(values))
+        mode = experiment.eval.inference
+        found = validate(network, sets, experiment.scale, mode, programs=self.programs, stop=self.stop)
         if found is None:
-            self.save(step)
             return False
         values, strips = found
         # Before the metrics: a run killed between the two finds no score there when it goes on, and validates again.
-        self.save(step, values["psnr"])
+        self.checkpoints.add_score(step, values["psnr"])
         self.monitor.validation(step, values, strips)
         scores = ", ".join(f"{name[5:]} {value:.3f} dB" for name, value in values.items() if name.startswith("psnr/"))
         self.monitor.say(f"step {step}: validation ×{experiment.scale}: {scores} (PSNR on luma)")
         self.monitor.restart_clock()
         return True
 
-    def save(self, step: int, psnr: float | None = None) -> None:
-        """Save a checkpoint, with its score if there is one."""
+    def save(self, step: int) -> None:
+        """Save a checkpoint, unless it is there."""
         state = self.state
         if self.layout.is_stacked:
             state = replicate(self.layout.as_stored(_copy(state)), self.mesh)
-        self.checkpoints.save(step, state, psnr)
+        self.checkpoints.save(step, state)
 
     def _log(self, metrics: Any, *, shown: bool) -> None:
         """Record a step, and end a run whose steps come to nothing."""

@@ -58,33 +58,35 @@ class Checkpoints:
         )
         return _open(_folder(self._workdir), options)
 
-    def save(self, step: int, state: Mapping[str, Any], psnr: float | None = None) -> None:
-        """Save the state after `step` steps, with the PSNR it reaches, if it was measured.
-
-        A step that has been saved already, as by a run that was stopped before its validation, only gets its score:
-        its arrays are not written anew, so that there is a whole copy of them at every moment.
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Save the state after `step` steps, unless it has been saved already.
 
         Raises:
             InputError: when this or the checkpoint before cannot be written, as when the disk is full.
         """
-        items: dict[str, Any] = {name: ocp.args.StandardSave(item) for name, item in state.items()}
-        items[_FINGERPRINTS] = ocp.args.JsonSave({name: _fingerprint(item) for name, item in state.items()})
-        metrics = None if psnr is None else {METRIC: psnr}
         try:
             self._manager.wait_until_finished()
             if step in self._manager.all_steps():
-                self._add_metrics(step, metrics)
                 return
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+            items: dict[str, Any] = {name: ocp.args.StandardSave(item) for name, item in state.items()}
+            items[_FINGERPRINTS] = ocp.args.JsonSave({name: _fingerprint(item) for name, item in state.items()})
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:  # what Orbax raises depends on the file system
             raise self._unwritten(error) from None
 
-    def _add_metrics(self, step: int, metrics: Mapping[str, float] | None) -> None:
-        """Write the scores of a checkpoint that is there where Orbax looks for them."""
-        if metrics:
-            path = _folder(self._workdir) / str(step) / _METRICS / _METRICS
-            distributed.on_first(lambda: files.write_bytes(path, json.dumps(metrics).encode()))
-        self._manager.reload()
+    def add_score(self, step: int, psnr: float) -> None:
+        """Note the PSNR that a checkpoint reaches, where Orbax looks for it; its arrays are not written anew.
+
+        Raises:
+            InputError: when the score or the checkpoint cannot be written.
+        """
+        path = _folder(self._workdir) / str(step) / _METRICS / _METRICS
+        try:
+            self._manager.wait_until_finished()
+            distributed.on_first(lambda: files.write_bytes(path, json.dumps({METRIC: psnr}).encode()))
+            self._manager.reload()
+        except Exception as error:  # what Orbax raises depends on the file system
+            raise self._unwritten(error) from None
 
     def restore_latest(self, like: Mapping[str, Any]) -> tuple[int, dict[str, Any]] | None:
         """Return the newest whole checkpoint's step and state, laid out as `like`; None when there is none.

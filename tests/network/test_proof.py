@@ -12,9 +12,41 @@ from msnlan_jax.network.kernels.trunk import forms, group
 COMPUTE = Compute("bfloat16", "default")
 
 
+def only(monkeypatch, *names):
+    """Have these parts proved alone: each compiles for seconds."""
+    monkeypatch.setattr(proof, "PARTS", {name: proof.PARTS[name] for name in names})
+
+
 def test_kernels_that_are_right_are_trusted(monkeypatch):
-    monkeypatch.setattr(proof, "KERNEL_SIZES", (3,))  # the others compile as long again each
+    only(monkeypatch, "residual group", "attention of 3×3 patches")
     assert find_fault(64, COMPUTE, 1, 4) == ""
+
+
+def test_plain_layers_are_trusted_where_gradients_are_mostly_rounding(monkeypatch):
+    only(monkeypatch, "attention of 7×7 patches")
+    with mock.patch("jax.default_backend", return_value="gpu"):
+        assert find_fault(16, COMPUTE, 2, 12) == ""
+
+
+@pytest.mark.parametrize("result", ["output", "gradient of ['conv']['kernel'].value"])
+def test_a_few_wrong_numbers_are_found(monkeypatch, result):
+    as_run = proof._as_run
+
+    def spoilt(part, n_feats, compute):
+        run = as_run(part, n_feats, compute)
+
+        def spoil(*arguments):
+            results = run(*arguments)
+            if compute.implementation == "kernels":
+                results[result][:, 0] *= 0.9  # a row of sixteen
+            return results
+
+        return spoil
+
+    only(monkeypatch, "residual group")
+    monkeypatch.setattr(proof, "_as_run", spoilt)
+    with mock.patch("jax.default_backend", return_value="gpu"):
+        assert find_fault(4, COMPUTE, 1, 16) == f"residual group: {result} differs from the plain layers'"
 
 
 def test_a_wrong_gradient_is_found(monkeypatch):
@@ -35,7 +67,7 @@ def test_kernels_that_cannot_be_run_are_a_fault(monkeypatch):
     [pytest.param(None, "", marks=pytest.mark.slow), (jnp.ones_like, "residual group: gradient of ")],
 )
 def test_the_form_for_gpus_is_proved_as_well(monkeypatch, slope, fault):
-    monkeypatch.setattr(proof, "KERNEL_SIZES", ())
+    only(monkeypatch, "residual group")
     if slope:
         monkeypatch.setattr(gpu_group, "_gelu_slope", slope)
     with mock.patch("jax.default_backend", return_value="gpu"):

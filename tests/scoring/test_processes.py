@@ -1,40 +1,14 @@
 """`eval.py` by two processes of a job: one report, and an error in either ends both."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.jobs import run_pair
 from tests.samples import save_noise, save_workdir, tiny_parameters
 
 ROOT = Path(__file__).parents[2]
-
-
-def evaluate(folder, *flags, of_second=()):
-    """Run `eval.py` twice, the second time perhaps with other flags; return exit codes, outputs and errors."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-    }
-    jobs = []
-    for index in range(2):
-        place = [f"--coordinator_address={address}", "--num_processes=2", f"--process_id={index}"]
-        command = [sys.executable, str(ROOT / "eval.py"), *((of_second or flags) if index else flags), *place]
-        jobs.append(
-            subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    outputs = [job.communicate(timeout=600) for job in jobs]
-    return [job.returncode for job in jobs], *zip(*outputs, strict=True)
 
 
 @pytest.mark.slow
@@ -42,7 +16,7 @@ def test_the_first_process_reports_what_both_have_scored(tmp_path):
     save_workdir(tmp_path / "run", (3, tiny_parameters(2), 30.0))
     save_noise(tmp_path / "photos", {"a.png": (24, 30, 3), "b.png": (32, 24, 3), "c.png": (20, 30, 3)})
     flags = ("--weights=run", "--data_dir=photos", "--save_images", "--output=eval")
-    codes, outs, errs = evaluate(tmp_path, *flags)
+    codes, outs, errs = run_pair("eval.py", tmp_path, *flags)
     assert codes == [0, 0], errs
     assert "on 2 devices of 2 processes: cpu\n" in outs[0]
     assert "written to eval: report.html" in outs[0]
@@ -65,7 +39,7 @@ def test_an_error_in_one_process_ends_both_in_one_line(tmp_path, failing):
     (tmp_path / "file").write_text("")
     flags = ("--weights=bicubic", "--scale=2", f"--output={'eval' if failing else 'file'}")
     sets = [f"--data_dir={folder}" for folder in ("photos", "others" if failing else "photos")]
-    codes, _, errs = evaluate(tmp_path, *flags, sets[0], of_second=(*flags, sets[1]))
+    codes, _, errs = run_pair("eval.py", tmp_path, *flags, sets[0], of_second=(*flags, sets[1]))
     lines = [[line for line in err.splitlines() if line.startswith("error: ")] for err in errs]
     own = "error: others/b.png: broken or unreadable picture: " if failing else "error: --output: file is a file, "
     assert codes == [2, 2], errs

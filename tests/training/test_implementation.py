@@ -64,6 +64,26 @@ def test_a_kernel_that_fails_is_told_and_left(tmp_path, monkeypatch, capsys):
     assert len(losses(tmp_path)) == 1
 
 
+def test_a_step_that_kernels_cannot_be_compiled_into_is_told_and_has_none(tmp_path, monkeypatch, capsys):
+    make_step = training.make_step
+
+    def fail_with_kernels(graph, experiment, *others):
+        if experiment.compute.implementation == "kernels":
+            raise RuntimeError("out of vmem\nin the whole step")
+        return make_step(graph, experiment, *others)
+
+    monkeypatch.setattr(training, "find_fault", lambda *arguments: "")
+    monkeypatch.setattr(training, "settle_implementation", as_on("tpu", training.settle_implementation))
+    monkeypatch.setattr(training, "make_step", fail_with_kernels)
+    run(tmp_path, monkeypatch, psnrs=[30.0], **CONFIG | {"total_steps": 1, "eval_every": 1})
+    told = "kernels: the whole step: RuntimeError: out of vmem in the whole step; going on with the plain layers"
+    assert told in capsys.readouterr().out
+    assert len(losses(tmp_path)) == 1
+    asked = CONFIG | {"total_steps": 1, "eval_every": 1, "implementation": "kernels"}
+    with pytest.raises(RuntimeError, match="out of vmem"):
+        run(tmp_path / "asked", monkeypatch, psnrs=[30.0], **asked)
+
+
 @pytest.mark.parametrize("backend", ["tpu", "gpu"])
 def test_auto_is_for_a_chip_whose_kernels_are_right(monkeypatch, backend):
     settle, auto = as_on(backend, training.settle_implementation), experiment(**CONFIG)

@@ -60,7 +60,9 @@ def test_the_newest_and_the_best_are_kept_and_restored(tmp_path):
     states = {step: {"params": {"w": jnp.full(3, step)}, "opt_state": {"m": jnp.ones(2)}} for step in range(1, 6)}
     assert checkpoints.restore_latest(states[1]) is None
     for step, state in states.items():
-        checkpoints.save(step, state, {2: 33.0, 4: 31.0}.get(step))
+        checkpoints.save(step, state)
+        if step in (2, 4):
+            checkpoints.add_score(step, 35.0 - step)
     checkpoints.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "5"]
     checkpoints = Checkpoints(tmp_path, keep=2)
@@ -184,12 +186,13 @@ def test_a_score_that_comes_later_leaves_the_arrays_alone(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(2, STATES[2])
     assert snapshot(tmp_path) == before
-    checkpoints.save(2, STATES[2], 33.0)
+    checkpoints.add_score(2, 33.0)
     after = snapshot(tmp_path)
     assert after.keys() - before.keys() == {"checkpoints/2/metrics/metrics"}
     assert {name: after[name] for name in before} == before
-    for step, psnr in ((3, None), (4, 31.0), (5, 32.0)):
-        checkpoints.save(step, STATES[step], psnr)
+    for step in (3, 4, 5):
+        checkpoints.save(step, STATES[step])
+    checkpoints.add_score(5, 32.0)
     checkpoints.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "5"]
 
@@ -198,7 +201,7 @@ def test_a_score_that_comes_later_counts(tmp_path):
     workdir = save_workdir(tmp_path / "run", *((step, tiny_parameters(2, step), None) for step in (1, 2)))
     for step, psnr in ((1, 33.0), (2, 31.0)):
         checkpoints = Checkpoints(workdir)
-        checkpoints.save(step, STATES[1], psnr)
+        checkpoints.add_score(step, psnr)
         checkpoints.close()
     assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 1))
 
@@ -208,7 +211,7 @@ def test_a_score_that_was_not_finished_is_none(tmp_path):
     (workdir / "checkpoints" / "2" / "metrics").mkdir()
     assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 1))
     checkpoints = Checkpoints(workdir)
-    checkpoints.save(2, STATES[1], 31.0)
+    checkpoints.add_score(2, 31.0)
     checkpoints.close()
     assert_same_arrays(weights.read_weights(workdir)[1], tiny_parameters(2, 2))
 
@@ -223,7 +226,8 @@ def test_a_damaged_score_is_passed_over(tmp_path, capfd, damage):
     (first, second) = capfd.readouterr().out.splitlines()
     assert first == second
     assert first.startswith(f"{score}: damaged score, passed over: ")
-    checkpoints.save(3, STATES[3], 30.5)
+    checkpoints.save(3, STATES[3])
+    checkpoints.add_score(3, 30.5)
     checkpoints.close()
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["1", "2", "3"]
 
