@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 PALLAS = 'custom_call_target="tpu_custom_call"'
@@ -181,17 +181,6 @@ def read_module(text: str) -> Module:
             operands = re.findall(r"%([\w.-]+)", _until_closed(line, found.end()))
             computations[current][name] = Instruction(name, opcode, shape, tuple(operands), line)
     return Module(computations, entry)
-
-
-def cycles_by(text: str, region: Callable[[str], str]) -> dict[str, int]:
-    """Return the estimated cycles of each region of a program, by the instructions' scopes, Pallas kernels apart."""
-    total: collections.Counter[str] = collections.Counter()
-    module = read_module(text)
-    for instruction, times, computation in module.walk():
-        # A loop's own estimate is that of its body.
-        if instruction.opcode not in ("while", "call", "conditional"):
-            total[region(module.scope(instruction, computation))] += instruction.cycles * times
-    return dict(total)
 
 
 def collectives(module: Module) -> dict[str, dict[str, int]]:

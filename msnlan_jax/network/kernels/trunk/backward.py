@@ -157,7 +157,9 @@ def working_bytes(packing: Packing, dtype: DTypeLike, products_dtype: DTypeLike)
     of_convs, of_fusion, of_gate = 4 * LANES * OPERAND, 3 * LANES * LANES, 2 * LANES * LANES
     itemsize: int = jnp.dtype(products_dtype).itemsize
     matrices = 2 * ((4 + itemsize) * (of_convs + of_fusion) + 4 * of_gate)
-    return matrices + sum(int(a.size) * int(jnp.dtype(a.dtype).itemsize) for a in maps)
+    # Values of the rows that are taken together: an operand, and three maps' products and what becomes of them.
+    values = Rows(packing).step * packing.pairs * SUBLANES * (OPERAND * itemsize + 3 * LANES * (4 + itemsize))
+    return matrices + values + sum(int(a.size) * int(jnp.dtype(a.dtype).itemsize) for a in maps)
 
 
 def _run(
