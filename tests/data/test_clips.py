@@ -74,7 +74,7 @@ def test_small_versions_in_folders_of_no_known_name_are_refused(tmp_path, folder
 
 
 @pytest.mark.parametrize("folder", ["BI", "BD", "BIx4", "bicubicx4", "downx4", "downsample"])
-def test_words_for_how_lr_pictures_were_made_are_known(tmp_path, folder):
+def test_degradations_are_known_by_their_words(tmp_path, folder):
     save_noise(tmp_path, {"HR/a.png": HR, f"{folder}/a.png": LR})
     (pair,) = find_pairs(tmp_path, 4)
     assert pair.lr == tmp_path / folder / "a.png"
@@ -88,7 +88,7 @@ def test_pictures_called_hr_and_lr_alone(tmp_path):
     assert read_picture_name("LRx4").scale == 4
 
 
-def test_the_lr_folder_of_a_set_is_not_scored_as_another(tmp_path):
+def test_a_folder_is_not_scored_that_another_set_reads(tmp_path):
     save_noise(tmp_path, {"DIV2K_train_HR/1.png": HR, "X4/1x4.png": LR})
     ((name, (pair,)),) = find_datasets(tmp_path, [], 4).items()
     assert (name, pair.lr) == ("DIV2K_train_HR", tmp_path / "X4/1x4.png")
