@@ -10,7 +10,7 @@ from data import folders, photos
 from msnlan_jax import inference, report, scoring
 from msnlan_jax.network import MSNLAN
 from msnlan_jax.pictures import Pair, describe_lr, set_name
-from msnlan_jax.runtime import command, distributed, machine, prepare_output_dir, relay
+from msnlan_jax.runtime import command, distributed, lock, machine, prepare_output_dir, relay
 from msnlan_jax.weights import WEIGHTS_HELP, bundled, load_model
 
 # Pictures as they are scored, what is known of their results beforehand, and what else the report shows.
@@ -74,7 +74,9 @@ def main() -> None:
             collections.deque(pictures, maxlen=0)  # which go to the first process
             return
         output = prepare_output_dir(flags.output or f"runs/eval-x{start.scale}", "--output")
-        print("\n" + report.make_report(pictures, start, output, extras))
+        with lock.holding(output, "--output"):  # of two evaluations, each would leave a part
+            table = report.make_report(pictures, start, output, extras)
+        print(f"\n{table}")
         command.say(f"written to {output}: report.html, results.json, results.md, results.tex and figures/")
 
 

@@ -12,7 +12,7 @@ blurred, noisy or compressed make poor targets, and are sharper and cleaner so.
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from data.arrays import SUFFIX, write_picture
 from data.folders import Choice, add_choice, find_pairs, read_choice
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, RGBPicture, describe_lr, imresize, read_pair, read_rgb
-from msnlan_jax.runtime import command, files
+from msnlan_jax.runtime import command, files, lock
 
 RECORD = "prepared.json"
 _LONGEST = 255  # bytes of a file's name on usual disks
@@ -79,16 +79,22 @@ def prepare(
                 f"{found[0][0].hr.parent}, expected one of these scales"
             )
     output = files.prepare_output_dir(output, "--output")
-    _record(output, dict(zip(scales, found, strict=True)))
-    tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
+    with lock.holding(output, "--output"):
+        _record(output, dict(zip(scales, found, strict=True)))
+        tasks = [dict(zip(scales, pairs, strict=True)) for pairs in zip(*found, strict=True)]
+        results = _prepare_pictures(tasks, output, also_half)
+    broken = [result for result in results if isinstance(result, str)]
+    return Counts(results.count(True), results.count(False), broken)
+
+
+def _prepare_pictures(tasks: Sequence[dict[int, Pair]], output: epath.Path, also_half: bool) -> list[bool | str]:
+    """Write what is missing of every picture; return of each what `_prepare_picture` does."""
     pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter for most of their time
     try:
         done = pool.map(lambda pairs: _prepare_picture(pairs, output, also_half), tasks)
-        results = list(tqdm(done, "preparing", len(tasks), unit="picture"))
+        return list(tqdm(done, "preparing", len(tasks), unit="picture"))
     finally:
         pool.shutdown(cancel_futures=True)
-    broken = [result for result in results if isinstance(result, str)]
-    return Counts(results.count(True), results.count(False), broken)
 
 
 def read_record(folder: epath.PathLike) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """Jobs of one or more processes, each with CPU devices of its own; and how all of them compile."""
 
+import contextlib
 import importlib.metadata
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -47,3 +49,27 @@ def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess
         )
         for index in range(processes)
     ]
+
+
+HOLD = """import sys, time
+from msnlan_jax.runtime import lock
+with lock.holding(sys.argv[1], sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(600)"""
+
+
+@contextlib.contextmanager
+def held(folder: Path, flag: str = "--workdir") -> Iterator[subprocess.Popen]:
+    """Have another process hold a folder, made if needed, until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder, flag],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert other.stdout.readline() == b"held\n"
+        yield other
+    finally:
+        other.kill()
+        other.communicate()

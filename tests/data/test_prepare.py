@@ -15,6 +15,7 @@ from msnlan_jax.pictures.images import read_rgb, write_image
 from msnlan_jax.pictures.pairs import read_pair
 from msnlan_jax.pictures.resize import imresize
 from msnlan_jax.runtime import command
+from tests.jobs import held
 from tests.samples import experiment, noise, save_noise, snapshot
 
 # 37 and 49 leave remainders by 2, 3 and 4.
@@ -240,3 +241,10 @@ def test_a_picture_that_cannot_be_written_ends_no_run(tmp_path):
     save_noise(tmp_path / "in", {f"{'n' * 250}.png": (16, 16, 3), "b.png": (16, 16, 3)})
     written, _, (broken,) = prepare(tmp_path / "in", tmp_path / "out", (2,))
     assert written == 1 and "nnn" in broken
+
+
+def test_two_preparations_in_one_folder_are_refused(tmp_path, photos, output):
+    with held(output), pytest.raises(InputError, match=r"^--output: .* is in use by process \d+ on "):
+        prepare(photos, output, (4,))
+    assert not (output / "HR").exists()
+    assert prepare(photos, output, (4,)).kept == 0
