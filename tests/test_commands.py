@@ -9,6 +9,7 @@ import pytest
 
 from msnlan_jax import weights
 from msnlan_jax.pictures.images import read_image, write_image
+from tests.jobs import held
 from tests.samples import noise, save_noise, snapshot, tiny_config, tiny_parameters
 
 ROOT = Path(__file__).parents[1]
@@ -220,6 +221,7 @@ def test_eval_and_scoring_its_pictures_agree(invoke, files, name):
     written = snapshot(files / "new" / "eval")
     figures = [f"figures/crops_tiny_{picture}{suffix}" for picture in "ab" for suffix in (".pdf", ".png")]
     assert sorted(written) == [
+        ".lock",
         *figures,
         "images/tiny/ax2.png",
         "images/tiny/bx2.png",
@@ -317,6 +319,13 @@ def test_a_later_run_does_not_show_the_pictures_of_an_earlier_one_as_its_own(inv
     result = invoke(*SCORING.split(), *flags)
     assert (result.code, result.out.count("| tiny | 2 | Keys |")) == (0, 1)
     assert 'data-method="Keys"' not in (files / "new" / "report.html").read_text()
+
+
+def test_two_evaluations_in_one_folder_are_refused(invoke, files):
+    with held(files / "new", "--output"):
+        result = invoke(*SCORING.split(), "--weights", "bicubic", "--output", "new")
+    assert (result.code, result.err.startswith("error: --output: new is in use by process ")) == (2, True)
+    assert not (files / "new/results.json").exists()
 
 
 def test_a_scale_without_weights_says_that_it_is_bicubic(invoke, files):

@@ -14,7 +14,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.pictures.images import read_rgb, write_image
 from msnlan_jax.pictures.pairs import read_pair
 from msnlan_jax.pictures.resize import imresize
-from msnlan_jax.runtime import command
+from msnlan_jax.runtime import command, lock
 from tests.jobs import held
 from tests.samples import experiment, noise, save_noise, snapshot
 
@@ -48,7 +48,7 @@ def assert_same_pictures(found, expected):
 def test_prepared_pictures_train_like_the_pictures_themselves(photos, output, scale):
     assert prepare(photos, output, (2, 3, 4)) == (3, 0, [])
     names = {f"HR/{name}.npy" for name in "abc"} | {f"LR_bicubic/X{s}/{n}x{s}.npy" for s in (2, 3, 4) for n in "abc"}
-    assert set(snapshot(output)) == names | {"prepared.json"}
+    assert set(snapshot(output)) == names | {"prepared.json", lock.NAME}
     config = on_folder(output, scale)
     assert {pair.lr.suffix for pair in sources.training_pairs(config)} == {".npy"}
     expected = [read_pair(pair, scale) for pair in find_pairs(photos, scale)]
