@@ -12,31 +12,66 @@ from msnlan_jax.pictures import Pair, count_scales, fits_size, match_names, read
 from msnlan_jax.runtime import files
 
 _DEEPEST = 4  # folders below one of LR pictures that are looked into: LR/LRBI/Set5/x4
+Clip = tuple[str, ...]
+Place = tuple[Clip, epath.Path]
 
 
 class Source(NamedTuple):
-    """LR pictures that lie together: where, for which scale, as far as names say it, and whether they are parts."""
+    """LR pictures that lie together.
+
+    Attributes:
+        path: where.
+        scale: what they are for, as far as names say it.
+        is_sub: whether they are parts of larger ones.
+        pictures: their files.
+        clip: folders that lead to them, without those whose names say whose pictures they hold, or only sort.
+    """
 
     path: epath.Path
     scale: int | None
     is_sub: bool
     pictures: Sequence[epath.Path]
+    clip: Clip = ()
 
 
-def find_sources(search: Search, sub: Sub, scale: int | None = None, above: Sequence[str] = ()) -> Iterator[Source]:
+def find_sources(
+    search: Search, sub: Sub, scale: int | None = None, above: Sequence[str] = (), clip: Clip = ()
+) -> Iterator[Source]:
     """Yield the folders of pictures in a folder of LR ones, or itself; a link to a folder above is passed over."""
     above = (*above, files.identity(sub.path))
     scale = sub.name.scale or scale
     pictures, below = search.pictures(sub.path), subfolders(sub.path)
     if pictures or not below:
-        yield Source(sub.path, scale, sub.name.is_sub, pictures)
+        yield Source(sub.path, scale, sub.name.is_sub, pictures, clip)
     for other in below:
         if len(above) <= _DEEPEST and search.is_of_part(other.name) and files.identity(other.path) not in above:
-            yield from find_sources(search, other, scale, above)
+            yield from find_sources(search, other, scale, above, lengthen(clip, other, "lr"))
+
+
+def find_clips(search: Search, folder: epath.Path, above: Sequence[str] = (), clip: Clip = ()) -> Iterator[Place]:
+    """Yield the folders of pictures in a folder of HR ones, or itself, where it has some of its own."""
+    above = (*above, files.identity(folder))
+    if search.pictures(folder):
+        yield clip, folder
+        return
+    for sub in subfolders(folder) if len(above) <= _DEEPEST else ():
+        if sub.name.role in ("", "hr") and search.fits(sub.name) and files.identity(sub.path) not in above:
+            yield from find_clips(search, sub.path, above, lengthen(clip, sub, "hr"))
+
+
+def lengthen(clip: Clip, sub: Sub, role: str) -> Clip:
+    """Return what leads to a folder in another, as of `Source.clip`."""
+    return clip if sub.name.only_sorts or sub.name.role == role else (*clip, sub.path.name)
 
 
 def pair_up(
-    search: Search, folder: epath.Path, hr: Sequence[epath.Path], sources: Sequence[Source], *, is_sub: bool = False
+    search: Search,
+    folder: epath.Path,
+    hr: Sequence[epath.Path],
+    sources: Sequence[Source],
+    *,
+    is_sub: bool = False,
+    clip: Clip = (),
 ) -> list[Pair]:
     """Pair HR pictures with LR ones, or with none where there are none for this scale.
 
@@ -46,12 +81,13 @@ def pair_up(
         hr: the HR pictures.
         sources: the LR pictures that there are.
         is_sub: whether the HR pictures are parts of larger ones.
+        clip: folders that lead to the HR pictures, as of `Source.clip`.
 
     Raises:
         FileNotFoundError: when an HR picture lacks its LR one, if none may.
         InputError: when there are two sources, or two pictures, to choose from; or those there are do not fit.
     """
-    source, note = _choose(search, folder, sources, is_sub)
+    source, note = _choose(search, folder, sources, is_sub, clip)
     if source is None:
         return [Pair(path.stem, path, None, note) for path in hr]
     found = match_names(hr, source.pictures, search.scale)
@@ -66,7 +102,7 @@ def pair_up(
         raise FileNotFoundError(f"{source.path}/{missing}: no such file, expected the LR of {lacking[0]}")
     if found.left:
         note = f"{len(found.left)} without HR, as {found.left[0].name}"
-    pairs = [Pair(found.names[path], path, found.lr.get(path), note) for path in hr]
+    pairs = [Pair(found.names[path] or path.stem, path, found.lr.get(path), note) for path in hr]
     if source.scale is None:
         _check_scale(next((pair for pair in pairs if pair.lr), None), search.scale)
     return pairs
@@ -97,7 +133,9 @@ def split_by_size(pictures: Sequence[epath.Path], scale: int) -> tuple[list[epat
     return [path for path in pictures if path not in small], fitting
 
 
-def _choose(search: Search, folder: epath.Path, sources: Sequence[Source], is_sub: bool) -> tuple[Source | None, str]:
+def _choose(
+    search: Search, folder: epath.Path, sources: Sequence[Source], is_sub: bool, clip: Clip
+) -> tuple[Source | None, str]:
     """Return the LR pictures to take, if any, and what is to be said of others."""
     choice, scale, chosen = search.choice, search.scale, None
     if choice.lr_dir == MADE:
@@ -106,7 +144,7 @@ def _choose(search: Search, folder: epath.Path, sources: Sequence[Source], is_su
         chosen = choice.locate("lr_dir", (folder, folder.parent))
         sources = list(find_sources(search, Sub(chosen, named_by(chosen).name)))
         is_sub = read_folder_name(chosen.name).is_sub
-    told = [(source, _scale_of(source, scale)) for source in sources]
+    told = [(source, _scale_of(source, scale)) for source in _of_clip(search, sources, clip)]
     fits = [source for source, its_scale in told if its_scale in (None, scale)]
     fits = [source for source in fits if source.is_sub == is_sub] or fits
     if len(fits) > 1:
@@ -121,7 +159,31 @@ def _choose(search: Search, folder: epath.Path, sources: Sequence[Source], is_su
         scales = count_scales(its_scale for _, its_scale in told if its_scale)
         there = f"LR pictures for {scales} only" if scales else "no LR pictures"
         raise InputError(f"{choice.flag}lr_dir: found {there} in {chosen}, expected some for ×{scale}")
-    return None, ", ".join(f"{_within(source.path, folder)} is for ×{its_scale}" for source, its_scale in told)
+    return None, ", ".join(f"{_within(_above_clip(source), folder)} is for ×{its_scale}" for source, its_scale in told)
+
+
+def _of_clip(search: Search, sources: Sequence[Source], clip: Clip) -> Sequence[Source]:
+    """Return the LR pictures of a clip; those that belong to none where there are none of clips.
+
+    Raises:
+        FileNotFoundError: when there are some of other clips only, if none may lack its LR pictures.
+    """
+    if not clip:
+        return sources
+    mine = [source for source in sources if source.clip[-len(clip) :] == clip] or [s for s in sources if not s.clip]
+    others = [source for source in sources if source.pictures and source.scale in (None, search.scale)]
+    if others and not mine and not search.may_lack_lr:
+        lacking = "/".join(clip)
+        raise FileNotFoundError(f"{others[0].path.parent}/{lacking}: no such folder, expected the LR of {lacking}")
+    return mine
+
+
+def _above_clip(source: Source) -> epath.Path:
+    """Return the folder that holds LR pictures of all clips, where those of one lie in a folder of their own."""
+    path = source.path
+    for part in reversed(source.clip):
+        path = path.parent if path.name == part else path
+    return path
 
 
 def _scale_of(source: Source, scale: int) -> int | None:

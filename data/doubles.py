@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 from etils import epath
 
 from data.arrays import read_size
+from data.search import MADE, Search
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, fits_size, read_picture_name
 
@@ -72,6 +73,37 @@ def refuse_doubles(root: epath.Path, pairs: Sequence[Pair], flag: str) -> None:
         factors = {_factor(paths[name], paths[twin]) for name, twin in found[::step]}
         if len(factors) == 1 and (factor := factors.pop()) and _is_telling(change, factor, share):
             _refuse(root, paths[one], paths[other], abs(factor), flag)
+
+
+def refuse_small(
+    folder: epath.Path, pairs: Sequence[Pair], others: Sequence[epath.Path], search: Search, flag: str
+) -> None:
+    """Check, where no pictures have LR ones, that no folders whose names say nothing hold small versions of them.
+
+    Args:
+        folder: the set's, for messages.
+        pairs: its pictures.
+        others: the folders.
+        search: what is looked for.
+        flag: as of `Choice`.
+
+    Raises:
+        InputError: when some do.
+    """
+    if any(pair.lr for pair in pairs):
+        return
+    hr = {stem: pair.hr for pair in pairs for stem in (read_picture_name(pair.hr.stem).base, pair.hr.stem)}
+    for other in [path for path in others if path.is_dir()]:
+        by_stem = [
+            (path, {path.stem, read_picture_name(path.stem).base} & hr.keys()) for path in search.pictures(other)
+        ]
+        twins = [(hr[min(stems)], path) for path, stems in by_stem if stems]
+        step = -(-len(twins) // _COMPARED) or 1
+        if 2 * len(twins) >= len(pairs) and all(_is_small(path, of, search.scale) for of, path in twins[::step]):
+            raise InputError(
+                f"{folder}: found pictures in {other} of the names of those in {pairs[0].hr.parent.name}, which "
+                f"are {search.scale} times as large, expected {flag}lr_dir to name LR pictures, or {MADE}"
+            )
 
 
 def _refuse(root: epath.Path, one: epath.Path, other: epath.Path, factor: int, flag: str) -> NoReturn:
@@ -151,6 +183,12 @@ def _count_equal(one: Iterable[str], other: Iterable[str]) -> int:
 def _is_one(two: str) -> bool:
     """Whether two characters belong to one word, or one number."""
     return len(two) == 2 and (two.isdecimal() or (two.isalpha() and two[0].isupper() == two[1].isupper()))
+
+
+def _is_small(path: epath.Path, of: epath.Path, scale: int) -> bool:
+    """Whether a picture has the size of another's LR one."""
+    size, hr_size = read_size(path), read_size(of)
+    return size is not None and hr_size is not None and fits_size(hr_size, (size[0] * scale, size[1] * scale), scale)
 
 
 def _factor(one: epath.Path, other: epath.Path) -> int | None:

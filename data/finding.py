@@ -1,11 +1,13 @@
 """The walk over folders by which `folders` finds sets of pictures."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from etils import epath
 
-from data.choosing import Source, find_sources, pair_up, split_by_size
+from data.choosing import Clip, Source, find_clips, find_sources, pair_up, split_by_size
+from data.doubles import refuse_small
 from data.search import MADE, Search, Sub, named_by, subfolders
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import Pair, read_folder_name, read_picture_name, split_mixed
@@ -58,8 +60,10 @@ class Finder:
             hr = None  # among photos
         if hr:
             return [self._of_hr(folder, hr, subs)]
-        if own and above.name.role and is_root and (beside := _beside(folder, above)):
+        if is_root and above.name.role and (own or above.name.role == "hr") and (beside := _beside(folder, above)):
             return [self._of_hr(folder, Sub(folder, above.name), beside)]
+        if own and is_root and not lr and (clip := self._as_clip(folder)):
+            return [clip]
         if own and is_root and not lr and (beside := self._lr_beside(folder, own)):
             return [self._of_hr(folder, Sub(folder, above.name), beside)]
         if lr and not own:
@@ -106,6 +110,21 @@ class Finder:
                     found.append(sub if folder.name != path.name else Sub(folder.parent / sub.path.name, sub.name))
         return found  # by paths such as the given one
 
+    def _as_clip(self, folder: epath.Path) -> Group | None:
+        """Pair the pictures of a clip that was given itself, as HR/000, if LR pictures of it lie beside the HR ones."""
+        path = files.absolute(folder)
+        for above in list(path.parents)[:2]:
+            subs = subfolders(above.parent) if read_folder_name(above.name).role == "hr" else []
+            hr = next((sub for sub in subs if sub.path.name == above.name and sub.name.role == "hr"), None)
+            if hr is None:
+                continue
+            clip = path.relative_to(above).parts
+            search = dataclasses.replace(self._search, split=hr.name.split or self._search.split)
+            sources = self._sources_of(search, path, hr, subs)
+            if any(source.clip[-len(clip) :] == clip for source in sources):
+                return self._of_hr(folder, hr, subs, clip)
+        return None
+
     def _sources(self, sub: Sub) -> list[Source]:
         return [source for source in find_sources(self._search, sub) if source.pictures]
 
@@ -140,16 +159,28 @@ class Finder:
             )
         return found[0] if found else None
 
-    def _of_hr(self, folder: epath.Path, hr: Sub, subs: Sequence[Sub]) -> Group:
-        """Pair the pictures of a folder of HR ones with those of the folders beside it."""
-        where = hr.path
-        if not self._search.pictures(where):
-            below = [sub for sub in subfolders(where) if sub.name.only_sorts and self._search.fits(sub.name)]
-            below = [sub for sub in below if self._search.pictures(sub.path)]
-            if len(below) != 1:
-                raise InputError(f"{where}: found no pictures, expected {expected_pictures(self._search.split)}")
-            where = below[0].path
-        pictures, lr = split_mixed(self._search.pictures(where), self._search.scale)
+    def _of_hr(self, folder: epath.Path, hr: Sub, subs: Sequence[Sub], only: Clip | None = None) -> Group:
+        """Pair the pictures of a folder of HR ones, or of the clips in it, with those of the folders beside it."""
+        search = dataclasses.replace(self._search, split=hr.name.split or self._search.split)
+        places = list(find_clips(search, hr.path)) if only is None else [(only, folder)]
+        if not places:
+            there = _name_others(hr.path)
+            raise InputError(f"{hr.path}: found no pictures{there}, expected {expected_pictures(search.split)}")
+        sources = self._sources_of(search, places[0][1], hr, subs)
+        others = [sub.path for sub in subs if not sub.name.role and not hr.path.is_relative_to(sub.path)]
+        found: list[Pair] = []
+        for clip, where in places:
+            pictures, lr = split_mixed(search.pictures(where), search.scale)
+            own = [Source(where, search.scale, hr.name.is_sub, lr, clip)] if lr else []
+            pairs = pair_up(search, folder, pictures, [*sources, *own], is_sub=hr.name.is_sub, clip=clip)
+            if not self._choice.lr_dir:
+                refuse_small(folder, pairs, [other.joinpath(*clip) for other in others], search, self._choice.flag)
+            above = "".join(f"{part}_" for part in clip) if only is None else ""
+            found += [dataclasses.replace(pair, name=f"{above}{pair.name}") for pair in pairs]
+        return Group(folder, found)
+
+    def _sources_of(self, search: Search, where: epath.Path, hr: Sub, subs: Sequence[Sub]) -> list[Source]:
+        """Return the LR pictures in the folders beside one of HR ones."""
         others = {sub.name.whose for sub in subs if sub.name.role == "hr"} - {hr.name.whose}
         beside = [
             sub
@@ -157,17 +188,14 @@ class Finder:
             if (sub.name.role == "lr" or (sub.name.only_sorts and sub.name.scale and sub.path != hr.path))
             and not (sub.name.whose and sub.name.whose in others)
         ]
-        of_split = [sub for sub in beside if sub.name.split in ("", hr.name.split or self._search.split)]
+        of_split = [sub for sub in beside if search.is_of_part(sub.name)]
         others_lr = [sub for sub in beside if sub.name.role == "lr" and not hr.name.split]
         if others_lr and not of_split and not self._choice.lr_dir:
             raise InputError(
                 f"{where}: found LR pictures in {others_lr[0].path.name} beside it, by its name not for the same ones, "
                 f"expected {self._choice.flag}lr_dir to name those that are, or {MADE}"
             )
-        beside = of_split
-        sources = [source for sub in beside for source in find_sources(self._search, sub)]
-        sources += [Source(where, self._search.scale, hr.name.is_sub, lr)] if lr else []
-        return Group(folder, pair_up(self._search, folder, pictures, sources, is_sub=hr.name.is_sub))
+        return [source for sub in of_split for source in find_sources(search, sub)]
 
     def _of_pictures(self, folder: epath.Path, pictures: Sequence[epath.Path], subs: Sequence[Sub]) -> list[Pair]:
         """Pair the pictures of a folder with each other, or with those of folders of LR ones in it."""
@@ -184,6 +212,12 @@ def expected_pictures(split: str) -> str:
     """Say where pictures are looked for."""
     here = "here or below" if split == "train" else "here"
     return f"some {here}, or in a folder HR, GTmod12, DIV2K_{split}_HR or gt, or another of docs/folders.md"
+
+
+def _name_others(folder: epath.Path) -> str:
+    """Say which folders there are where pictures were looked for."""
+    names = [sub.path.name for sub in subfolders(folder)]
+    return f" but folders {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" if names else ""
 
 
 def _beside(folder: epath.Path, above: Sub) -> list[Sub]:

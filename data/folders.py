@@ -103,6 +103,9 @@ def find_datasets(
                 f"name some of these, or --datasets={own_name} for the pictures"
             )
         return {own_name: find_pairs(root, scale, choice=choice)}
+    for name in names:
+        if name not in present and (root / name).is_dir():
+            find_pairs(root / name, scale, choice=choice)  # says why it is none
     if not present:
         expected = f"a folder {names[0]} in it" if names else "some"
         small = next((f" but LR ones in {sub.path.name}" for sub in below if sub.name.role == "lr"), "")
@@ -111,8 +114,20 @@ def find_datasets(
         if name not in present:
             raise InputError(f"{root}: found no data set {name}, expected one of {', '.join(present)}")
     found = {name: find_pairs(root / name, scale, choice=choice) for name in names or present}
+    if not names:
+        found = _without_lr(found)
     _check_datasets(root, found, Search(scale, choice=choice or Choice()), are_named=bool(names))
     return found
+
+
+def _without_lr(found: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
+    """Leave out folders whose pictures are the LR ones of another, as X4 beside DIV2K_train_HR."""
+    lr = {name: {files.identity(pair.lr.parent) for pair in pairs if pair.lr} for name, pairs in found.items()}
+    return {
+        name: pairs
+        for name, pairs in found.items()
+        if not any(files.identity(pairs[0].hr.parent) in lr[other] for other in found if other != name)
+    }
 
 
 def _check_datasets(root: epath.Path, found: dict[str, list[Pair]], search: Search, *, are_named: bool) -> None:

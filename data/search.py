@@ -74,7 +74,7 @@ def subfolders(folder: epath.Path) -> list[Sub]:
     """Return the folders in a folder, by name; hidden ones are passed over.
 
     Everyday words, as "input", say whose pictures they hold beside a folder of the others only, and where no other
-    name says it for sure.
+    name says it for sure. A number alone says a scale unless some beside it cannot: 000, 1, 2.
     """
     # An object store would be asked of every picture whether it is a folder.
     found = [
@@ -85,7 +85,11 @@ def subfolders(folder: epath.Path) -> list[Sub]:
     roles = {sub.name.role for sub in found}
     sure = {sub.name.role for sub in found if sub.name.is_sure}
 
+    is_counted = any(sub.path.name.isdigit() and sub.name.scale is None for sub in found)
+
     def settle(sub: Sub) -> Sub:
+        if is_counted and sub.path.name.isdigit():
+            return Sub(sub.path, dataclasses.replace(sub.name, scale=None, only_sorts=False))
         other = "lr" if sub.name.role == "hr" else "hr"
         if sub.name.is_sure or not sub.name.role or (other in roles and sub.name.role not in sure):
             return sub

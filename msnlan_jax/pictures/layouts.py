@@ -19,7 +19,8 @@ from msnlan_jax.runtime import files
 _SURE = {"hr": r"(hr|gt|hq)(s|x|sub|mod)?", "lr": r"l[rq][a-z]*"}
 _UNSURE = {
     "hr": r"targets?|originals?|truth|groundtruth|labels?|clean|references?|refs?|high|highres|hires|large|sharp",
-    "lr": r"inputs?|degraded|low|lowres|lores|small|bicubic|blur|blurred|blurry|noisy|down|downsampled|downscaled",
+    "lr": r"inputs?|degraded?|low|lowres|lores|small|(bicubic|bi|bd|dn|down)x?|blur|blurred|blurry|noisy|"
+    r"downsampled?|downscaled?",
 }
 _KINDS = ("bicubic", "unknown", "mild", "difficult", "wild")
 _RESULTS = ("sr",)  # what some method made: neither
@@ -77,7 +78,7 @@ class FolderName:
 
 @dataclasses.dataclass(frozen=True)
 class PictureName:
-    """What a picture's name says: what is pictured, "hr", "lr" or "", and the scale."""
+    """What a picture's name says: what is pictured, nothing for HR or LR alone; "hr", "lr" or ""; and the scale."""
 
     base: str
     role: str
@@ -124,6 +125,8 @@ def read_picture_name(stem: str) -> PictureName:
     scale = next((int(found[group]) for group in ("srf", "lr", "x", "times") if found[group]), None)
     # DRealSR calls its small pictures x1.
     base = found["base"] + (found["number"] or "")
+    if re.fullmatch("(?i)hr|gt|hq|l[rq]", base) and not role:
+        return PictureName("", "lr" if base[0] in "lL" else "hr", None if scale == 1 else scale)  # baby/HR, baby/LRx4
     return PictureName(base, role and ("lr" if role[0] == "l" else "hr"), None if scale == 1 else scale)
 
 
@@ -150,6 +153,8 @@ def split_mixed(found: Sequence[epath.Path], scale: int) -> tuple[list[epath.Pat
             are LR pictures, but none at this scale.
     """
     said = {path: read_picture_name(path.stem) for path in found}
+    if not any(name.role == "hr" and not name.base for name in said.values()):  # a photo that is called lr
+        said = {path: name if name.base else PictureName(path.stem, "", None) for path, name in said.items()}
     if not any(name.role == "lr" for name in said.values()):
         return list(found), []
     fits = {path: name for path, name in said.items() if name.scale in (None, scale) or not name.role}
@@ -244,7 +249,11 @@ def _read_scale(words: Sequence[str]) -> int | None:
     for i, word in enumerate(words):
         if len(word) == 1 and word in _SCALES:
             before, after = (words[i - 1] if i else ""), (words[i + 1] if i + 1 < len(words) else "")
-            says = before in ("x", "srf") or re.fullmatch(r"l[rq][a-z]*|(hr|gt|hq)x", before) or after == "x"
+            says = (
+                before in ("x", "srf")
+                or re.fullmatch(r"l[rq][a-z]*|(hr|gt|hq|bicubic|bi|bd|dn|down)x", before)
+                or after == "x"
+            )
             if says or len(words) == 1:
                 return int(word)
     return None

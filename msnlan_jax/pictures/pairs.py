@@ -8,6 +8,7 @@ from etils import epath
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures.images import RGBPicture, read_rgb
+from msnlan_jax.pictures.layouts import read_folder_name
 from msnlan_jax.pictures.resize import imresize
 from msnlan_jax.runtime import files
 
@@ -112,10 +113,20 @@ def _describe_set(pairs: Sequence[Pair]) -> str:
 
 
 def _folder_of(hr: epath.Path, lr: epath.Path) -> str:
-    """Return an LR file's folder, from the one that holds the HR file's folder too; its name where it is that."""
-    folder = lr.parent
+    """Return an LR file's folder, from the one that holds the HR file's folder too; its name where it is that.
+
+    Of clips, as HR/000 and LR/000, the folder above is said: there may be hundreds.
+    """
+    folder, beside = lr.parent, hr.parent
+    while folder != beside and folder.name == beside.name and _is_clip(folder.name):
+        folder, beside = folder.parent, beside.parent
     if folder == hr.parent:
         path = files.absolute(folder)
         return f"{path.parent.name}/{path.name}" if path.name.isdigit() else str(path.name)
     root = next((above for above in folder.parents if hr.is_relative_to(above)), None)
     return str(folder) if root is None else folder.relative_to(root).as_posix()
+
+
+def _is_clip(name: str) -> bool:
+    said = read_folder_name(name)
+    return not said.role and (name.isdigit() or not said.only_sorts)

@@ -98,6 +98,20 @@ def read_compared(values: Iterable[str], scale: int, taken: Sequence[str] = ()) 
     return list(found.values())
 
 
+def check_output(compared: Iterable[Compared], output: epath.PathLike) -> None:
+    """Refuse to write a report over results that it compares with; their pictures would become ours besides.
+
+    Raises:
+        InputError: naming the folder.
+    """
+    for other in compared:
+        if files.identity(other.folder) == files.identity(output):
+            raise InputError(
+                f"--output: found {output}, which holds the results of {other.name} that --compare names, expected "
+                "another folder"
+            )
+
+
 def check_pictures(compared: Iterable[Compared], sizes: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
     """Read other methods' pictures once, so that a broken one is found before hours of work.
 

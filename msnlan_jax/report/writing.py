@@ -11,7 +11,7 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.network import MSNLANConfig
 from msnlan_jax.pictures import RGBPicture, write_image
 from msnlan_jax.report import figures, latex, markdown, model_size, page
-from msnlan_jax.report.comparison import Compared, check_pictures, read_compared
+from msnlan_jax.report.comparison import Compared, check_output, check_pictures, read_compared
 from msnlan_jax.report.results import DatasetResult, Results, write_results
 from msnlan_jax.report.showcase import Crop, Sample, Showcase, check_crops, parse_crops
 from msnlan_jax.report.strips import side_by_side
@@ -89,9 +89,11 @@ def make_report(
 ) -> str:
     """Take scored pictures as they come, and write the report of all; return its table, to be shown.
 
-    Arguments and errors as `collect_results` and `write_report`.
+    Arguments and errors as `collect_results` and `write_report`; and none is begun in the folder of results that it
+    compares with.
     """
     extras = extras or Extras()
+    check_output(extras.compared, output)
     showcase = Showcase(extras.n_pictures, {command.printable(name): crop for name, crop in extras.crops.items()})
     results = collect_results(pictures, start, output, showcase, extras.compared)
     return write_report(output, results, compared=extras.compared, samples=showcase.samples, config=extras.config)

@@ -320,16 +320,29 @@ def _check_archive(path: epath.PathLike, data: bytes) -> None:
                 f"{path}: found a TorchScript archive, expected a state_dict, as "
                 "torch.save(torch.jit.load(path).state_dict(), new_path) writes it"
             )
+        if not (pickles := [name for name in sizes if name.endswith("/data.pkl")]):
+            raise InputError(f"{path}: found a zip archive without data.pkl, expected one as torch.save writes it")
         if len(sizes) != len(members):
             raise ValueError("two members of the archive have one name")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members) or sum(sizes.values()) > len(data):
             raise ValueError(f"its archive is compressed, or claims more than {len(data)} bytes")
-        (pickled,) = (name for name in sizes if name.endswith("/data.pkl"))
+        (pickled,) = pickles
+        _check_sums(archive)
         unpickler = _Unpickler(io.BytesIO(archive.read(pickled)), path)
     unpickler.load()
     for key, size in unpickler.sizes.items():
         if (found := sizes[f"{pickled.removesuffix('data.pkl')}data/{key}"]) != size:
             raise ValueError(f"storage {key} has {found} bytes, and is said to have {size}")
+
+
+def _check_sums(archive: zipfile.ZipFile) -> None:
+    """Refuse what has changed since it was written, which PyTorch does not look for."""
+    if any(member.CRC for member in archive.infolist()):
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of {shown(damaged)} is not that of its bytes")
+        return
+    for member in archive.infolist():  # torch.serialization.set_crc32_options(False)
+        del member.CRC
 
 
 def _check_legacy(path: epath.PathLike, data: bytes) -> None:

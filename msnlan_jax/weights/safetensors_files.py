@@ -15,10 +15,12 @@ from msnlan_jax.errors import InputError
 from msnlan_jax.network import DTYPES, MSNLANConfig, check_arrays, check_keys, parameters
 from msnlan_jax.runtime import files
 from msnlan_jax.weights import torch_keys
-from msnlan_jax.weights.damage import reading, shown
+from msnlan_jax.weights.damage import reading, refuse_others, shown
 
 # safetensors.numpy cannot read bfloat16.
-_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
+_DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "BOOL": np.bool_}
+_DTYPES |= {"F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2}
+_DTYPES |= {f"{sign}{8 * size}": np.dtype(f"{sign.lower()}{size}") for sign in "IU" for size in (1, 2, 4, 8)}
 
 
 def is_safetensors(data: bytes) -> bool:
@@ -27,7 +29,7 @@ def is_safetensors(data: bytes) -> bool:
 
 
 def read_safetensors(path: epath.PathLike, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read every array of floating-point numbers in a safetensors file.
+    """Read every array in a safetensors file; those of numbers that NumPy does not know as bytes.
 
     Args:
         path: the file, for messages.
@@ -37,16 +39,19 @@ def read_safetensors(path: epath.PathLike, data: bytes) -> tuple[dict[str, np.nd
         Key → array as stored, and the metadata.
 
     Raises:
-        InputError: when it is damaged, or a tensor is of another type.
+        InputError: when it is damaged, or another file.
     """
+    refuse_others(path, data, "safetensors file")
+    if data.startswith((b"PK\x03\x04", b"\x80")):
+        raise InputError(f"{path}: found a PyTorch checkpoint, expected a safetensors file, or a name that ends in .pt")
     with reading(path, "safetensors file"):
         tensors = safetensors.deserialize(data)
         metadata = read_header(data).get("__metadata__", {})
         arrays = {}
         for key, tensor in tensors:
-            if tensor["dtype"] not in _DTYPES:
-                raise InputError(f"{path}: key {shown(key)}: found {tensor['dtype']}, expected {' or '.join(_DTYPES)}")
-            arrays[shown(key)] = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+            known = _DTYPES.get(tensor["dtype"])
+            array = np.frombuffer(tensor["data"], known or np.uint8)
+            arrays[shown(key)] = array.reshape(tensor["shape"]) if known else array
     return arrays, metadata
 
 

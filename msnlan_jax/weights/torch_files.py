@@ -12,7 +12,7 @@ from etils import epath
 from msnlan_jax.errors import InputError
 from msnlan_jax.runtime import files
 from msnlan_jax.weights import pickles
-from msnlan_jax.weights.damage import reading
+from msnlan_jax.weights.damage import reading, refuse_others
 from msnlan_jax.weights.safetensors_files import is_safetensors
 from msnlan_jax.weights.wrappers import flatten
 
@@ -37,6 +37,7 @@ def read_torch(path: epath.PathLike, data: bytes) -> dict[str, Any]:
     """
     if is_safetensors(data):
         raise InputError(f"{path}: found a safetensors file, expected a name that ends in .safetensors")
+    refuse_others(path, data, _KIND)
     torch = import_torch(path)
     with reading(path, _KIND):
         pickles.check_claims(path, data)

@@ -14,7 +14,9 @@ from msnlan_jax.weights.damage import shown
 # Parts of a name that stand for a module around another, which computes the same.
 _AROUND = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _BEGINNING = re.compile(r"(?:^|\.)(?=(?:sub_mean|add_mean|fusion|fusion_list\.\d+|head\.0|body\.\d+|tail\.[01])\.)")
-_AVERAGED = re.compile(r"(?:^|[._])ema(?:[._]|$)")
+_AVERAGED = re.compile(r"(?i:(?:^|[._])(?:ema|swa|averaged)(?:[._]|$))|(?<=[a-z])E(?:ma|MA)(?:[._]|$)")
+# Of optimisers, whose states may go by the parameters' names.
+_OPTIMISER = re.compile(r"(?:^|\.)(?:optim\w*|exp_avg\w*|momentum_buffer)(?:\.|$)")
 _COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 _DEEPEST, _MOST = 8, 1_000_000
 _MOST_TEXT = 100_000_000  # characters of all names, which dictionaries that are shared make of a few
@@ -70,6 +72,7 @@ def pick(entries: Mapping[str, Any], source: str) -> Picked:
     """
     plain: dict[str, Any] = {}
     around: set[str] = set()
+    wrapped = {_COUNTER}
     for key, value in entries.items():
         parts = key.split(".")
         around.update(part for part in parts if part in _AROUND)
@@ -77,7 +80,10 @@ def pick(entries: Mapping[str, Any], source: str) -> Picked:
         if name in plain:
             raise InputError(f"{source}: key {key} is set twice, with and without {' or '.join(sorted(around))}")
         plain[name] = value
-    places = Counter(name[: found.start()] for name in plain if (found := _BEGINNING.search(name)))
+        if parts[0] in _AROUND:
+            wrapped.add(name)
+    named = [name for name in plain if not _OPTIMISER.search(name)]
+    places = Counter(name[: found.start()] for name in named if (found := _BEGINNING.search(name)))
     most = max(places.values(), default=0)
     networks = [place for place, count in places.items() if 2 * count > most]
     averaged = [place for place in networks if _AVERAGED.search(place)]
@@ -86,15 +92,29 @@ def pick(entries: Mapping[str, Any], source: str) -> Picked:
         raise InputError(f"{source}: found {len(chosen)} networks, {', '.join(chosen)}, expected one, saved alone")
     place = chosen[0] if chosen else ""
     beginning = f"{place}." if place else ""
-    picked = {name.removeprefix(beginning): value for name, value in plain.items() if name.startswith(beginning)}
+    mine = [name for name in plain if name.startswith(beginning)]
+    if chosen and not place and all(name in wrapped for name in named if _BEGINNING.match(name)):
+        mine = [name for name in plain if name in wrapped]  # DeepSpeed's {"module": …, "optimizer": …}
+    picked = {name.removeprefix(beginning): plain[name] for name in mine}
     notes = []
+    taken = set(mine)
+    others = dict.fromkeys(_apart(name, place) for name in plain if name not in taken)
+    others = dict.fromkeys((*(other for other in networks if other != place), *others))
+    beside = f"beside {', '.join(list(others)[:6])}{', …' if len(others) > 6 else ''}" if others else ""
     if place:
-        others = dict.fromkeys(name.split(".")[0] for name in plain if not name.startswith(beginning))
-        others = dict.fromkeys((*(other for other in networks if other != place), *others))
-        beside = f", beside {', '.join(list(others)[:6])}{', …' if len(others) > 6 else ''}" if others else ""
-        notes.append(f"took {place}{', the averaged weights' if _AVERAGED.search(place) else ''}{beside}")
+        what = f"{place}, the averaged weights" if _AVERAGED.search(place) else place
+        notes.append(f"took {what}{beside and f', {beside}'}")
+    elif beside:
+        notes.append(f"took what is in {sorted(around)[0]}, {beside}")
     if chosen and picked.pop(_COUNTER, None) is not None:
         notes.append("the averaged weights of an AveragedModel")
     if chosen and around:
         notes.append(f"keys without {', '.join(f'{name}.' for name in sorted(around))}")
     return Picked(picked, notes)
+
+
+def _apart(name: str, place: str) -> str:
+    """Return the beginning of a name, as far as it takes to tell it from a place."""
+    parts, others = name.split("."), place.split(".")
+    common = next((i for i, (one, two) in enumerate(zip(parts, others, strict=False)) if one != two), len(parts) - 1)
+    return ".".join(parts[: common + 1])

@@ -6,7 +6,7 @@ from etils import epath
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures.images import write_image
-from msnlan_jax.report.comparison import check_pictures, method_name, read_compared
+from msnlan_jax.report.comparison import check_output, check_pictures, method_name, read_compared
 from tests.samples import noise
 
 
@@ -42,3 +42,15 @@ def test_pictures_made_elsewhere_are_called_as_their_folder_and_never_as_what_is
     assert method_name("a/HR", "theirs") == "theirs"
     with pytest.raises(InputError, match=r"^--name: found the name HR, expected another than bicubic, HR$"):
         method_name("a/b", "HR")
+
+
+def test_results_are_not_written_over_by_what_compares_with_them(tmp_path):
+    good = {"scale": 2, "datasets": {"s": {"psnr": 1.0, "ssim": 1.0, "images": {"a": {"psnr": 1.0, "ssim": 1.0}}}}}
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/results.json").write_text(json.dumps(good))
+    (tmp_path / "link").symlink_to("old")
+    compared = read_compared([f"Old={tmp_path / 'old/results.json'}"], 2)
+    for output in (tmp_path / "old", tmp_path / "link"):
+        with pytest.raises(InputError, match=r"^--output: found .*, which holds the results of Old that --compare nam"):
+            check_output(compared, output)
+    check_output(compared, tmp_path / "new")

@@ -1,14 +1,17 @@
 import argparse
 import collections
 import datetime
+import gzip
 import io
 import os
 import re
 import types
+import zipfile
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from msnlan_jax import weights
 from msnlan_jax.errors import InputError
@@ -102,6 +105,25 @@ SAVED = {
         },
         "took state_dict, beside seen, value, date, counts, last, more, …",
     ),
+    "swa": (
+        lambda s, o: {"model": o, "swa_model": prefixed("module.", s) | {"n_averaged": torch.tensor(5)}},
+        "took swa_model, the averaged weights, beside model",
+    ),
+    "modelEma": (lambda s, o: {"model": o, "modelEma": s}, "took modelEma, the averaged weights, beside model"),
+    "MODEL_EMA": (lambda s, o: {"MODEL": o, "MODEL_EMA": s}, "took MODEL_EMA, the averaged weights, beside MODEL"),
+    "schema": (lambda s, o: {"schema": s}, "took schema"),
+    "averages under other names": (
+        lambda s, o: {"state_dict": prefixed("model.", s) | {"model_ema.headbias": o["head.0.bias"]}},
+        "took state_dict.model, beside state_dict.model_ema",
+    ),
+    "optimiser by names": (
+        lambda s, o: {"model": s, "optim": {"state": {key: {"exp_avg": o[key], "exp_avg_sq": o[key]} for key in s}}},
+        "took model, beside optim",
+    ),
+    "DeepSpeed": (
+        lambda s, o: {"optimizer": {"exp_avg": o, "exp_avg_sq": o}, "module": s, "dp_world_size": 8},
+        "took what is in module, beside optimizer, dp_world_size; keys without module.",
+    ),
     "tensors of new types": (
         lambda s, o: {
             "state_dict": s,
@@ -153,6 +175,53 @@ def refusal(path):
         weights.read_weights(path)
     assert str(raised.value).startswith(f"{path}: ")
     return str(raised.value).removeprefix(f"{path}: ")
+
+
+OTHERS = {
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "found a pointer of Git LFS, .*"),
+    "HTML": (b"\n<!DOCTYPE html><html>", "found a web page"),
+    "gzip": (gzip.compress(b"x"), r"found a packed file \(gzip, .*"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_what_is_no_checkpoint_is_said_to_be_what_it_is(tmp_path, name, suffix):
+    data, said = OTHERS[name]
+    (tmp_path / f"w.{suffix}").write_bytes(data)
+    kind = "PyTorch checkpoint" if suffix == "pt" else "safetensors file"
+    assert re.fullmatch(f"{said}, expected a {kind}", refusal(tmp_path / f"w.{suffix}"))
+
+
+def test_a_checkpoint_of_the_other_kind_is_said_to_be_that(tmp_path, state):
+    torch.save(state, tmp_path / "w.safetensors")
+    assert refusal(tmp_path / "w.safetensors").startswith("found a PyTorch checkpoint, expected a safetensors file")
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.write(tmp_path / "w.safetensors", "best.pt")
+    assert refusal(tmp_path / "w.pt").startswith("found a zip archive without data.pkl, expected one as torch.save")
+
+
+def test_a_changed_number_is_found_by_its_checksum(tmp_path, values, state):
+    torch.save(state, tmp_path / "w.pt")
+    data = bytearray((tmp_path / "w.pt").read_bytes())
+    data[data.find(state["head.0.weight"].numpy().tobytes()) + 1] ^= 64
+    (tmp_path / "w.pt").write_bytes(data)
+    assert re.match("not a readable .*: the checksum of .*/data/.* is not that of", refusal(tmp_path / "w.pt"))
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, tmp_path / "v.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_same_arrays(weights.read_weights(tmp_path / "v.pt")[1], values)
+
+
+def test_counters_in_safetensors_are_passed_over(tmp_path, capsys, values, state):
+    arrays = {f"model.{key}": value.numpy() for key, value in state.items()} | {"step": np.int64([3])}
+    safetensors.numpy.save_file(arrays, tmp_path / "w.safetensors")
+    assert_same_arrays(weights.read_weights(tmp_path / "w.safetensors")[1], values)
+    assert "took model, beside step" in capsys.readouterr().out
+    safetensors.numpy.save_file(arrays | {"model.head.0.bias": np.zeros(16, np.int64)}, tmp_path / "v.safetensors")
+    assert refusal(tmp_path / "v.safetensors").startswith("key head.0.bias: found int64, expected float32")
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
