@@ -160,7 +160,7 @@ def write_image(path: epath.PathLike, image: AnyPicture, *, icc_profile: bytes |
         InputError: when it is no such array, the suffix names no format, the format lacks alpha or cannot hold such a
             size, or the file cannot be written.
     """
-    path, image = epath.Path(path), np.asarray(image)
+    path, image = files.to_path(path), np.asarray(image)
     shapes = ((), (1,), (2,), (3,), (4,))
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.shape[2:] not in shapes:
         raise InputError(f"{path}: found {image.dtype} {image.shape}, expected uint8 or uint16 [H,W] or [H,W,1..4]")
@@ -199,7 +199,7 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
         FileNotFoundError: when there is no such folder.
         InputError: when it is a file.
     """
-    folder = epath.Path(folder)
+    folder = files.to_path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder, expected a folder of pictures")
     if not folder.is_dir():

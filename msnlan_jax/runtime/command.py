@@ -145,12 +145,16 @@ class Parser(argparse.ArgumentParser):
 def _read_path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("found nothing, expected a path")
-    return files.expand_home(text)
+    try:
+        return files.expand_home(text)
+    except InputError as error:  # argparse names the flag
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def fail(message: str) -> NoReturn:
     """End the program with one line and exit code 2."""
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a standard error that is full, or that nobody reads
+        print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -27,9 +27,10 @@ def run_python(code, *redirections):
     [
         ("command.run(lambda: print('×2'))", "", (0, "\\xd72\n", "")),
         ("command.run(lambda: [command.say('×2'), files.write_bytes('/dev/null/x', b'')])", ">&-", (2, "", None)),
+        ("command.run(lambda: files.read_bytes('none', 'picture'))", "2>/dev/full", (2, "", "")),
         ("command.run(lambda: [print('x' * 9) for _ in range(99999)])", "| head -c 5", (141, "xxxxx", "")),
     ],
-    ids=["ascii", "closed", "head"],
+    ids=["ascii", "closed", "full", "head"],
 )
 def test_streams_of_any_kind(code, redirection, expected):
     found = run_python(code, redirection)
