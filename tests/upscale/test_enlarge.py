@@ -235,8 +235,8 @@ def test_results_beside_their_pictures(tmp_path):
 
 def test_a_picture_that_is_named_twice_is_enlarged_once(tmp_path):
     save_noise(tmp_path, {"in/a.png": (3, 3, 3)})
-    jobs, _ = list_jobs([tmp_path / "in/a.png", tmp_path / "in"], Output(tmp_path / "out"), "2")
-    assert [(job.source, job.target) for job in jobs] == [(tmp_path / "in/a.png", tmp_path / "out/a.png")]
+    folder, out = epath.Path(tmp_path / "in"), epath.Path(tmp_path / "out")
+    assert jobs_of([folder / "a.png", folder], Output(out), "2") == [Job(folder / "a.png", out / "a.png")]
 
 
 def test_other_files_pipes_and_loops_are_passed_over(tmp_path):
