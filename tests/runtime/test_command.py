@@ -39,6 +39,10 @@ def test_streams_of_any_kind(code, redirection, expected):
     assert "Traceback" not in found[2]
 
 
+def test_names_cannot_turn_a_line():
+    assert command.printable("cat\u202egnp.exe \u2066a\x1b é \u05d0") == "cat\\u202egnp.exe \\u2066a\\x1b é \u05d0"
+
+
 def test_memory_that_does_not_suffice_is_blamed_on_no_file(capsys):
     def fill():
         raise MemoryError("Unable to allocate 5 TiB")
