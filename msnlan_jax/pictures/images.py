@@ -16,7 +16,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.pictures import chunks, deep
+from msnlan_jax.pictures import depth, png, tiff
 from msnlan_jax.runtime import files
 
 # Names of what is written, in 8 bits a channel, and of what may be written in 16.
@@ -35,6 +35,8 @@ _MOST_BYTES = dict.fromkeys((".tif", ".tiff", ".bmp"), 2**32 - 2**20)
 Picture = UInt8[np.ndarray, "_h _w *_channels"]
 RGBPicture = UInt8[np.ndarray, "_h _w 3"]
 AnyPicture = UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]
+# Where JPEG 2000's channels are what they are called, without conversion.
+_JPEG2000_MODES = ("L", "I;16", "LA", "RGB", "RGBA")
 # One thread at a time may turn it elsewhere.
 _STANDARD_ERROR = threading.Lock()
 # EXIF's orientations: whether to turn rows into columns, and whether to reverse rows and columns after that.
@@ -66,7 +68,7 @@ class Photo:
 
 
 def read_photo(path: epath.PathLike) -> Photo:
-    """Read a picture of any kind Pillow knows, turned as its EXIF orientation says.
+    """Read a picture of any kind Pillow knows but EPS, a program, turned as its EXIF orientation says.
 
     Palettes and other colour spaces are converted to RGB, CMYK through its profile and in 8 bits. Damage beside the
     pixels, in texts or EXIF, does no harm.
@@ -158,7 +160,7 @@ def write_image(path: epath.PathLike, image: AnyPicture, *, icc_profile: bytes |
         InputError: when it is no such array, the suffix names no format, the format lacks alpha or cannot hold such a
             size, or the file cannot be written.
     """
-    path, image = epath.Path(path), np.asarray(image)
+    path, image = files.to_path(path), np.asarray(image)
     shapes = ((), (1,), (2,), (3,), (4,))
     if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or image.shape[2:] not in shapes:
         raise InputError(f"{path}: found {image.dtype} {image.shape}, expected uint8 or uint16 [H,W] or [H,W,1..4]")
@@ -168,7 +170,7 @@ def write_image(path: epath.PathLike, image: AnyPicture, *, icc_profile: bytes |
     image = image[:, :, 0] if image.shape[2:] == (1,) else image
     suffix = path.suffix.lower()
     if image.dtype == np.uint16:
-        data = (deep.write_png if suffix == ".png" else deep.write_tiff)(image, icc_profile)
+        data = (png if suffix == ".png" else tiff).write_deep(image, icc_profile)
     else:
         data = _encode(path, image, icc_profile)
     files.write_bytes(path, data)
@@ -197,7 +199,7 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
         FileNotFoundError: when there is no such folder.
         InputError: when it is a file.
     """
-    folder = epath.Path(folder)
+    folder = files.to_path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder, expected a folder of pictures")
     if not folder.is_dir():
@@ -208,31 +210,43 @@ def list_images(folder: epath.PathLike) -> list[epath.Path]:
 
 def _decode(data: bytes) -> Photo:
     """Return the picture that a file's content is."""
-    if deep.is_tiff(data):
+    if tiff.is_tiff(data):
         return _decode_tiff(data)
-    if not chunks.is_png(data):
-        with Image.open(io.BytesIO(data)) as opened:
-            bits = deep.stored_bits(data, opened.format)
-            return _to_photo(opened, opened.info.get("icc_profile"), bits)
-    png = chunks.essentials(data)
-    with Image.open(io.BytesIO(png.data)) as opened:
-        chunks.check_claim(*opened.size, data)
-        if png.depth < 16:
-            return _to_photo(opened, png.icc_profile)
-        _check_frames(opened)
-        return _turned(deep.read_png(png.data), png.icc_profile, _orientation(opened))
+    if png.is_png(data):
+        return _decode_png(data)
+    with _open(data) as opened:
+        bits, profile = depth.stored_bits(data, opened.format), opened.info.get("icc_profile")
+        if opened.format == "JPEG2000" and bits != 8 and bits <= 16 and opened.mode in _JPEG2000_MODES:
+            return _turned(depth.read_jpeg2000(data, bits), profile, _orientation(opened))
+        return _to_photo(opened, profile, bits)
+
+
+def _open(data: bytes) -> Image.Image:
+    """Let Pillow look at a file, of any kind but those that are programs, which it has another program run."""
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[form for form in Image.ID if form != "EPS"])
+
+
+def _decode_png(data: bytes) -> Photo:
+    found = png.essentials(data)
+    with _open(found.data) as opened:
+        png.check_claim(*opened.size, data)
+        if found.n_frames > 1:
+            raise InputError(f"found {found.n_frames} frames, expected a single picture")
+        return _turned(png.read(found), found.icc_profile, _orientation(opened))
 
 
 def _decode_tiff(data: bytes) -> Photo:
-    if (tiff := deep.read_tiff(data, MAX_PIXELS)) is None:
-        with _libtiff_kept_quiet(), Image.open(io.BytesIO(data)) as opened:
-            chunks.check_claim(*opened.size, data, opened.tag_v2.get(259))  # type: ignore[attr-defined]
+    if (found := tiff.read(data, MAX_PIXELS)) is None:
+        with _libtiff_kept_quiet(), _open(data) as opened:
+            png.check_claim(*opened.size, data, opened.tag_v2.get(259))  # type: ignore[attr-defined]
             return _to_photo(opened, opened.info.get("icc_profile"))
-    if not tiff.has_inks:
-        return _turned(tiff.pixels, tiff.icc_profile, tiff.orientation)
-    inks = Image.frombytes("CMYK", tiff.pixels.shape[1::-1], to_8_bits(tiff.pixels).tobytes())
-    colours, profile = _from_cmyk(inks, tiff.icc_profile)
-    return _turned(np.array(colours), profile, tiff.orientation, "16 bits a channel reduced to 8")
+    if not found.has_inks:
+        return _turned(found.pixels, found.icc_profile, found.orientation)
+    inks = Image.frombytes("CMYK", found.pixels.shape[1::-1], to_8_bits(found.pixels).tobytes())
+    colours, profile = _from_cmyk(inks, found.icc_profile)
+    notes = ("16 bits a channel reduced to 8",) if found.pixels.dtype == np.uint16 else ()
+    return _turned(np.array(colours), profile, found.orientation, *notes)
 
 
 @contextlib.contextmanager
@@ -279,14 +293,7 @@ def _turned(pixels: AnyPicture, profile: bytes | None, orientation: Any, *notes:
 def _check_frames(opened: Image.Image) -> list[str]:
     """Refuse animations and documents; of the several views that phones and stereo cameras store, the first is the
     picture, which is said."""
-    if (count := getattr(opened, "n_frames", 1)) > 1 and opened.format == "TIFF":
-        first = opened.tell()
-        small = 0
-        for number in range(count):
-            opened.seek(number)
-            small += int(opened.tag_v2.get(254, 0)) & 1  # type: ignore[attr-defined]
-        opened.seek(first)
-        count -= small  # smaller versions of the picture, for a preview
+    count = getattr(opened, "n_frames", 1)
     if count <= 1:
         return []
     if opened.format == "MPO":
@@ -297,7 +304,8 @@ def _check_frames(opened: Image.Image) -> list[str]:
 def _orientation(opened: Image.Image) -> Any:
     """Return the orientation that EXIF says; where it is damaged, it says nothing."""
     try:
-        orientation = opened.getexif().get(0x0112)
+        # Not by PNG's own way, which decodes the picture to see what is behind it.
+        orientation = Image.Image.getexif(opened).get(0x0112)
         return orientation if isinstance(orientation, int) else 1
     except Exception:  # whatever its parser meets
         return 1
@@ -315,7 +323,8 @@ def _from_cmyk(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, 
 
 
 def _to_array(image: Image.Image) -> AnyPicture:
-    if image.mode in ("I", "F") and image.format != "PPM":  # whose 16 bits Pillow holds in 32
+    is_signed = image.format == "FITS" and image.mode.startswith("I;16")
+    if image.mode == "F" or is_signed or (image.mode == "I" and image.format != "PPM"):  # whose 16 bits it holds in 32
         raise InputError("found pixels of 32 bits, or signed ones, whose range is unknown, expected 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)

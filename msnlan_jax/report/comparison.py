@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
-from msnlan_jax.errors import InputError
+from msnlan_jax.errors import InputError, naming
 from msnlan_jax.pictures import IMAGE_SUFFIXES, RGBPicture, read_rgb
 from msnlan_jax.report.results import Results, read_results
 from msnlan_jax.runtime import absolute, files
@@ -89,7 +89,8 @@ def read_compared(values: Iterable[str], scale: int, taken: Sequence[str] = ()) 
         if not name or not path or name in found:
             raise InputError(f"--compare: found {value}, expected NAME=results.json, each name once")
         check_name(name, "--compare", taken)
-        file = epath.Path(files.expand_home(path))
+        with naming("--compare"):
+            file = epath.Path(files.expand_home(path))
         file = file / "results.json" if file.is_dir() else file
         results = read_results(file)
         if results.scale != scale:

@@ -25,6 +25,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _TALKATIVE = ("absl", "asyncio", "imagecodecs", "tifffile", "PIL")
 # Categories of characters: controls, halves of a pair, which stand for bytes that are no text, and ends of lines.
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")
+# Characters that turn the direction of those after them, so that a name, or the rest of a line, reads as another.
+_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 # How XLA calls an array that does not fit.
 _NO_MEMORY = "RESOURCE_EXHAUSTED"
 
@@ -77,7 +79,9 @@ def printable(text: str) -> str:
     """Return text, names of files in it, as a terminal may get it: control characters and bytes that are no text are
     escaped, or the name of a file could clear the screen."""
     return "".join(
-        c.encode("unicode_escape", "backslashreplace").decode() if unicodedata.category(c) in _ESCAPED else c
+        c.encode("unicode_escape", "backslashreplace").decode()
+        if unicodedata.category(c) in _ESCAPED or unicodedata.bidirectional(c) in _TURNING
+        else c
         for c in text
     )
 
@@ -145,12 +149,16 @@ class Parser(argparse.ArgumentParser):
 def _read_path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("found nothing, expected a path")
-    return files.expand_home(text)
+    try:
+        return files.expand_home(text)
+    except InputError as error:  # argparse names the flag
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def fail(message: str) -> NoReturn:
     """End the program with one line and exit code 2."""
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a standard error that is full, or that nobody reads
+        print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from msnlan_jax.errors import InputError
+from msnlan_jax.errors import InputError, naming
 from msnlan_jax.runtime import files
 
 _PREFIX = "--config."
@@ -87,7 +87,8 @@ def read_config(file: str, changes: Sequence[tuple[str, str | None]] = ()) -> Co
     Raises:
         InputError: as `parse`.
     """
-    file = files.expand_home(file)
+    with naming("--config"):
+        file = files.expand_home(file)
     if Path(file).is_dir():
         raise InputError(f"--config: {file}: found a folder, expected a file such as configs/x4.py")
     if not Path(file).is_file():

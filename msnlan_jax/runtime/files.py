@@ -49,14 +49,37 @@ def identity(path: epath.PathLike) -> str:
 
 def absolute(path: epath.PathLike) -> epath.Path:
     """Return a path from the root; of a remote one, as it is."""
-    path = epath.Path(path)
+    path = to_path(path)
     return path if is_remote(path) else path.resolve()
 
 
+def to_path(path: epath.PathLike) -> epath.Path:
+    """Return a path, local or in an object store.
+
+    Raises:
+        InputError: on an address of another kind, as of a page in the web.
+    """
+    try:
+        return epath.Path(path)
+    except KeyError:  # by which etils looks up who serves it
+        raise InputError(
+            f"found the address {path}, expected a local path, or one in an object store as gs://"
+        ) from None
+
+
 def expand_home(text: str) -> str:
-    """Return a path as a user types it, with `~` as the home folder, which a shell leaves in `--flag=~/x`; where nobody
-    knows the home, as it is."""
-    return text if is_remote(text) else os.path.expanduser(text)  # noqa: PTH111, which raises, and loses a last slash
+    """Return a path as a user types it, with `~` as the home folder, which a shell leaves in `--flag=~/x`.
+
+    Raises:
+        InputError: as `to_path`; where `~` is nobody's home, as a folder of that name would be made.
+    """
+    if is_remote(to_path(text)):
+        return text
+    expanded = os.path.expanduser(text)  # noqa: PTH111, which raises, and loses a last slash
+    home = expanded.split("/")[0]
+    if home.startswith("~") and home != expanded and not Path(home).exists():
+        raise InputError(f"found {text}, expected a path: {home} is no home folder that is known here")
+    return expanded
 
 
 def remote_failure(error: BaseException) -> str | None:
@@ -81,7 +104,7 @@ def read_bytes(path: epath.PathLike, kind: str) -> bytes:
         InputError: when it is a folder, a pipe, a device or empty, or larger than what memory is free, or its object
             store cannot be used.
     """
-    path = epath.Path(path)
+    path = to_path(path)
     try:
         if not is_remote(path):
             _check_readable(path, kind)
@@ -123,7 +146,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     Raises:
         InputError: when it cannot be written; whatever stood at `path` is untouched.
     """
-    path = epath.Path(path)
+    path = to_path(path)
     if is_remote(path):
         _write_remote(path, data)
         return
@@ -168,7 +191,7 @@ def prepare_output_dir(path: epath.PathLike, flag: str) -> epath.Path:
     Raises:
         InputError: naming the flag and the folder.
     """
-    path = epath.Path(path)
+    path = to_path(path)
     if path.exists() and not path.is_dir():
         raise InputError(f"{flag}: {path} is a file, expected a folder")
     try:

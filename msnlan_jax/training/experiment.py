@@ -149,7 +149,8 @@ def _read_section(section: ConfigDict, types: Mapping[str, Any], prefix: str = "
             raise InputError(
                 f"config.{prefix}{name}: found {value!r}, expected {_KINDS.get(kind, 'a section of fields')}"
             )
-        values[name] = files.expand_home(value) if isinstance(value, str) else value
+        with naming(f"config.{prefix}{name}"):
+            values[name] = files.expand_home(value) if isinstance(value, str) else value
     return values
 
 

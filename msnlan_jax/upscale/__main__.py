@@ -16,6 +16,7 @@ from msnlan_jax.errors import InputError, naming
 from msnlan_jax.inference import Options, Plan, Programs, Request, add_flags, read_flags, scale_of
 from msnlan_jax.pictures import (
     DEEP_SUFFIXES,
+    WRITTEN_SUFFIXES,
     AnyPicture,
     Bicubic,
     Photo,
@@ -63,6 +64,8 @@ def parse_flags() -> argparse.Namespace:
         parser.error(f"--scale: found {flags.scale:g}, expected a positive number of at most {_LARGEST_SCALE}")
     flags.input = [epath.Path(text) for text in flags.input]
     if flags.output is not None:
+        if flags.output == "-" or flags.output.rpartition("/")[2].lower() in WRITTEN_SUFFIXES:
+            parser.error(f"--output: found {flags.output}, expected a file with a name, or a folder")
         flags.output = Output(epath.Path(flags.output), is_folder=flags.output.endswith("/"))
     flags.options = read_flags(flags)
     return flags
@@ -111,6 +114,8 @@ def upscale_all(
                     continue
                 try:
                     photo, plan = prepare(model, job, flags.scale, options, programs)
+                except BrokenPipeError:  # of what is said: no picture's fault
+                    raise
                 except (InputError, OSError) as error:
                     broken[number] = str(error)
                     bar.update()
@@ -123,6 +128,8 @@ def upscale_all(
             bar.set_postfix_str(command.printable(jobs[number].source.name))
             try:
                 finish(jobs[number], photo, plan, parts)
+            except BrokenPipeError:
+                raise
             except (InputError, OSError) as error:
                 broken[number] = str(error)
             bar.update()

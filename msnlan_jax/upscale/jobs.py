@@ -87,7 +87,8 @@ def list_jobs(
             jobs.append(Job(path, _target(path, folder, form, scale)))
     # Results of an earlier run that lie beside their pictures must not be enlarged again.
     targets = {files.identity(job.target) for job in jobs}
-    jobs = [job for job in jobs if files.identity(job.source) not in targets]
+    # Nor is a picture twice that is named twice, or lies in a folder that is named too.
+    jobs = [job for job in dict.fromkeys(jobs) if files.identity(job.source) not in targets]
     by_target: dict[str, epath.Path] = {}
     for job in jobs:
         if (length := len(os.fsencode(job.target.name))) > files.LONGEST_NAME:

@@ -60,7 +60,7 @@ def _bundled(name: str, scale: int | None) -> epath.Path:
 
 def locate(source: epath.PathLike, scale: int | None = None) -> epath.Path:
     """Return the file or folder of a source, of bundled weights that for `scale`; errors as `load_model`."""
-    return _bundled(str(source), scale) if str(source) in bundled.NAMES else epath.Path(source)
+    return _bundled(str(source), scale) if str(source) in bundled.NAMES else files.to_path(source)
 
 
 def read_weights(source: epath.PathLike, scale: int | None = None) -> tuple[MSNLANConfig, parameters.Parameters]:

@@ -173,15 +173,14 @@ def test_a_ppm_of_16_bits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("encode", "bits"),
-    [(imagecodecs.jpeg2k_encode, 8), (imagecodecs.jpeg2k_encode, 16), (imagecodecs.avif_encode, 10)],
-    ids=["JPEG 2000, 8 bits", "JPEG 2000, 16 bits", "AVIF, 10 bits"],
+    "bits",
+    [8, 10, 12],
 )
-def test_bits_that_are_lost_are_said(tmp_path, encode, bits):
+def test_bits_of_avif_that_are_lost_are_said(tmp_path, bits):
     picture = deep_noise(16, 16, 3) >> (16 - bits)
     picture = picture.astype(np.uint8) if bits == 8 else picture
-    (tmp_path / "a.jp2").write_bytes(encode(picture, bitspersample=bits))
-    photo = read_photo(tmp_path / "a.jp2")
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(picture, bitspersample=bits))
+    photo = read_photo(tmp_path / "a.avif")
     assert photo.pixels.dtype == np.uint8
     assert photo.notes == ((f"{bits} bits a channel reduced to 8",) if bits > 8 else ())
 

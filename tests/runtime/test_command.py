@@ -27,15 +27,20 @@ def run_python(code, *redirections):
     [
         ("command.run(lambda: print('×2'))", "", (0, "\\xd72\n", "")),
         ("command.run(lambda: [command.say('×2'), files.write_bytes('/dev/null/x', b'')])", ">&-", (2, "", None)),
+        ("command.run(lambda: files.read_bytes('none', 'picture'))", "2>/dev/full", (2, "", "")),
         ("command.run(lambda: [print('x' * 9) for _ in range(99999)])", "| head -c 5", (141, "xxxxx", "")),
     ],
-    ids=["ascii", "closed", "head"],
+    ids=["ascii", "closed", "full", "head"],
 )
 def test_streams_of_any_kind(code, redirection, expected):
     found = run_python(code, redirection)
     assert found[:2] == expected[:2]
     assert expected[2] is None or found[2] == expected[2]
     assert "Traceback" not in found[2]
+
+
+def test_names_cannot_turn_a_line():
+    assert command.printable("cat\u202egnp.exe \u2066a\x1b é \u05d0") == "cat\\u202egnp.exe \\u2066a\\x1b é \u05d0"
 
 
 def test_memory_that_does_not_suffice_is_blamed_on_no_file(capsys):

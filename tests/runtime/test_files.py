@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+from pathlib import Path
 
 import pytest
 from etils import epath
@@ -84,6 +85,25 @@ def test_the_home_folder(monkeypatch):
         "a~",
         "gs://~",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.com/cat.png", "file:///home/cat.png", "~nobody-of-this-name/cat.png"]
+)
+def test_places_that_are_not_here(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"^found (the address )?{text}, expected a (local )?path"):
+        expand_home(text)
+    Path("~nobody-of-this-name").mkdir()
+    assert expand_home("~nobody-of-this-name/cat.png") == "~nobody-of-this-name/cat.png"
+
+
+def test_addresses_of_the_web_are_refused():
+    for use in (lambda url: read_bytes(url, "picture"), lambda url: write_bytes(url, b"-")):
+        with pytest.raises(
+            InputError, match=r"^found the address https://example\.com/cat\.png, expected a local path"
+        ):
+            use("https://example.com/cat.png")
 
 
 def test_prepare_output_dir(tmp_path):

@@ -1,4 +1,5 @@
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ from PIL import Image, ImageCms
 
 from msnlan_jax.pictures.images import read_image, read_photo, write_image
 from msnlan_jax.pictures.resize import imresize
+from msnlan_jax.runtime import command
+from msnlan_jax.upscale.__main__ import main
 from tests.conftest import Result
 from tests.samples import noise, save_noise, snapshot
 
@@ -138,6 +141,19 @@ def test_a_ramp_of_16_bits_stays_smooth(invoke, tmp_path):
         ),
         (["a.png", "--scale", "2", "--sca=3"], "--scale: found it twice, expected it once (--help lists the flags)"),
         (
+            ["https://example.com/cat.png"],
+            "argument input: found the address https://example.com/cat.png, expected a local path, or one in an object "
+            "store as gs:// (--help lists the flags)",
+        ),
+        (
+            ["a.png", "-o", "-"],
+            "--output: found -, expected a file with a name, or a folder (--help lists the flags)",
+        ),
+        (
+            ["a.png", "-o", "new/.png"],
+            "--output: found new/.png, expected a file with a name, or a folder (--help lists the flags)",
+        ),
+        (
             ["a.png", "-o", "b.png", "--output=c.png"],
             "--output: found it twice, expected it once (--help lists the flags)",
         ),
@@ -155,6 +171,20 @@ def test_the_home_folder_and_a_last_slash(invoke, tmp_path, monkeypatch):
     for output in ("--output=~/new.dir/", "--output=~/b.png"):
         assert invoke("upscale", "a.png", output, "--scale", "2").code == 0
     assert sorted(snapshot(tmp_path)) == ["a.png", "home/b.png", "home/new.dir/a.png"]
+
+
+def test_who_reads_no_more_is_no_pictures_fault(tmp_path, monkeypatch):
+    frame = Image.fromarray(noise(0, 8, 8, 3))
+    (tmp_path / "a").mkdir()
+    frame.save(tmp_path / "a/a.jpg", "MPO", save_all=True, append_images=[frame.copy()])  # of which something is said
+
+    def say(_text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(command, "say", say)
+    monkeypatch.setattr(sys, "argv", ["upscale", str(tmp_path / "a"), "--weights", "bicubic", "--scale", "2"])
+    with pytest.raises(BrokenPipeError):
+        main()
 
 
 def test_names_cannot_control_the_terminal(invoke, tmp_path):

@@ -233,6 +233,12 @@ def test_results_beside_their_pictures(tmp_path):
     assert jobs_of([a], Output(folder / "new.dir", is_folder=True), "4") == [Job(a, folder / "new.dir" / "a.png")]
 
 
+def test_a_picture_that_is_named_twice_is_enlarged_once(tmp_path):
+    save_noise(tmp_path, {"in/a.png": (3, 3, 3)})
+    folder, out = epath.Path(tmp_path / "in"), epath.Path(tmp_path / "out")
+    assert jobs_of([folder / "a.png", folder], Output(out), "2") == [Job(folder / "a.png", out / "a.png")]
+
+
 def test_other_files_pipes_and_loops_are_passed_over(tmp_path):
     save_noise(tmp_path / "in", {"a.png": (3, 3, 3), "x/b.gif.png": (3, 3, 3)})
     (tmp_path / "in" / "notes.txt").touch()

@@ -1,15 +1,20 @@
-"""PNG's chunks: what a picture is made of, apart from what its file says besides."""
+"""PNG of any kind: what a picture is made of, apart from what its file says besides, and its pixels."""
 
 import dataclasses
 import struct
 import zlib
 from collections.abc import Iterator
 
+import imagecodecs
+import numpy as np
+from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What pixels are made of: colours, which of them are transparent, and whether there are several pictures.
-_ESSENTIAL = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"IDAT", b"IEND")
+# What pixels are made of: colours, and which of them are transparent.
+_ESSENTIAL = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+# The kind of pixels that are numbers of colours, in the header.
+_PALETTE = 3
 # Texts by which the orientation may be told besides EXIF.
 _ORIENTATIONS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 # Pillow refuses files with longer ones.
@@ -20,20 +25,24 @@ _MAX_PROFILE = 2**26
 _MOST_EXPANSION = 1032
 _BOUNDED = (1, 5, 8, 32773, 32946)  # none, LZW, deflate, run lengths, deflate
 
+Pixels = UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Essentials:
     """What is left of a PNG file without whatever may be damaged in it and does its pixels no harm.
 
     Attributes:
-        data: a PNG file of the same pixels.
+        data: a PNG file of the same pixels, with what says their orientation before them.
         icc_profile: the colour profile, if there is a whole one.
-        depth: bits a channel.
+        n_frames: how many pictures there are, in an animation.
+        has_palette: whether pixels are numbers of colours.
     """
 
     data: bytes
     icc_profile: bytes | None
-    depth: int
+    n_frames: int
+    has_palette: bool
 
 
 def is_png(data: bytes) -> bool:
@@ -47,20 +56,45 @@ def essentials(data: bytes) -> Essentials:
     Raises:
         ValueError: when it has no header.
     """
-    kept, profile, header = [_SIGNATURE], None, b""
+    kept: list[bytes] = []
+    turned: list[bytes] = []
+    profile, animated, is_frame = None, 0, False
     for kind, whole in _chunks(data):
+        content = whole[8:-4]
         if kind in _ESSENTIAL:  # whose checksums the decoder compares
             kept.append(whole)
-            header = whole[8:-4] if kind == b"IHDR" else header
-        elif _is_intact(whole):
-            content = whole[8:-4]
-            if kind == b"iCCP":
-                profile = _inflate(content.partition(b"\0")[2][1:], _MAX_PROFILE)
-            elif _says_orientation(kind, content):
-                kept.append(whole)
+        elif not _is_intact(whole):
+            continue
+        elif kind == b"iCCP":
+            profile = _inflate(content.partition(b"\0")[2][1:], _MAX_PROFILE)
+        elif kind == b"acTL" and len(content) == 8:
+            animated = int.from_bytes(content[:4], "big")
+        elif (
+            kind == b"fcTL" and kept and kept[-1][4:8] != b"IDAT"
+        ):  # else the picture stands in for an animation that follows
+            is_frame = True
+        elif _says_orientation(kind, content):
+            turned.append(whole)
+    header = kept[0][8:-4] if kept and kept[0][4:8] == b"IHDR" else b""
     if len(header) != 13:
         raise ValueError("found no header")
-    return Essentials(b"".join(kept), profile, header[8])
+    n_frames = animated + (not is_frame) if animated else 1
+    return Essentials(b"".join((_SIGNATURE, kept[0], *turned, *kept[1:])), profile, n_frames, header[9] == _PALETTE)
+
+
+def read(png: Essentials) -> Pixels:
+    """Return a file's pixels: 8 bits a channel or, where it has them, 16; a transparent colour as alpha, and a palette
+    of grays as gray. imagecodecs raises."""
+    pixels: Pixels = imagecodecs.png_decode(png.data)
+    if png.has_palette and pixels.shape[2:] == (3,) and (pixels[:, :, :1] == pixels[:, :, 1:]).all():
+        return np.ascontiguousarray(pixels[:, :, 0])
+    return pixels
+
+
+def write_deep(pixels: UInt16[np.ndarray, "_h _w *_channels"], icc_profile: bytes | None) -> bytes:
+    """Return a file of 16 bits a channel."""
+    data = bytes(imagecodecs.png_encode(pixels, level=3))
+    return data if icc_profile is None else _with_profile(data, icc_profile)
 
 
 def check_claim(width: int | float, height: int | float, data: bytes, compression: object = 8) -> None:
@@ -81,7 +115,7 @@ def check_claim(width: int | float, height: int | float, data: bytes, compressio
         raise ValueError(f"found {len(data):,} bytes, too few for {width}×{height} pixels")
 
 
-def with_profile(data: bytes, icc_profile: bytes) -> bytes:
+def _with_profile(data: bytes, icc_profile: bytes) -> bytes:
     """Return a PNG file with a colour profile put behind its header."""
     content = b"ICC Profile\0\0" + zlib.compress(icc_profile)
     chunk = struct.pack(">I", len(content)) + b"iCCP" + content + struct.pack(">I", zlib.crc32(b"iCCP" + content))
@@ -96,6 +130,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack_from(">I4s", data, place)
         whole = data[place : place + 12 + length]
         yield kind, whole
+        if kind == b"IEND":  # what follows is of no picture
+            return
         place += len(whole)
 
 
