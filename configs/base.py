@@ -17,9 +17,7 @@ def get_config() -> ConfigDict:
     config.precision = "default"  # of matrix products: default (TF32 or bf16 on GPU and TPU), high or highest
     config.implementation = "auto"  # of groups and attention: plain, kernels (TPU, GPU), auto: kernels, if proven right
     config.blocks = "auto"  # of a group: scan (compiles faster), unroll (faster on CPU) or auto: scan on accelerators
-    config.remat = (
-        "auto"  # compute a block's activations anew for the gradient: on (plain groups), off, auto: on TPU
-    )
+    config.remat = "auto"  # compute a block's activations anew for the gradient: on (plain groups), off, auto: on TPU
 
     config.data = ConfigDict()
     config.data.source = "folder"  # photos (built-in), folder, or div2k

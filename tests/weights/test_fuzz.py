@@ -200,7 +200,8 @@ def test_damaged_checkpoints(tmp_path, fuzz_count):
     claim_workdir(whole, {"scale": 2, "model": SIZES})
     checkpoints = Checkpoints(whole)
     for step in (1, 2):
-        checkpoints.save(step, STATE, 30.0 + step)
+        checkpoints.save(step, STATE)
+        checkpoints.add_score(step, 30.0 + step)
     checkpoints.close()
     newest = whole / "checkpoints" / "2"
     targets = sorted(path.relative_to(whole) for path in newest.rglob("*") if path.is_file())
