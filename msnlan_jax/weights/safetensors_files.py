@@ -41,9 +41,12 @@ def read_safetensors(path: epath.PathLike, data: bytes) -> tuple[dict[str, np.nd
     Raises:
         InputError: when it is damaged, or another file.
     """
-    refuse_others(path, data, "safetensors file")
-    if data.startswith((b"PK\x03\x04", b"\x80")):
-        raise InputError(f"{path}: found a PyTorch checkpoint, expected a safetensors file, or a name that ends in .pt")
+    if not is_safetensors(data):  # whose first bytes, a length, may be those of any other file
+        refuse_others(path, data, "safetensors file")
+        if data.startswith((b"PK\x03\x04", b"\x80")):
+            raise InputError(
+                f"{path}: found a PyTorch checkpoint, expected a safetensors file, or a name that ends in .pt"
+            )
     with reading(path, "safetensors file"):
         tensors = safetensors.deserialize(data)
         metadata = read_header(data).get("__metadata__", {})

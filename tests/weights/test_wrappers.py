@@ -285,3 +285,15 @@ def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "u.ckpt").symlink_to("w.pt")
     for name in ("w.pt", "v.safetensors", "u.ckpt"):
         assert refusal(tmp_path / name).startswith("found a pipe, a socket or a device, expected a ")
+
+
+@pytest.mark.parametrize("length", [0x8080, 0x8B1F, 0x6820])
+def test_a_safetensors_file_that_begins_as_other_files_do_is_read(tmp_path, values, length):
+    """Its first bytes are a length: here those of a pickle, of gzip, and of a space."""
+    weights.write_safetensors(tmp_path / "w.safetensors", tiny_config(2), values)
+    data = (tmp_path / "w.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + size].ljust(length)
+    assert len(header) == length
+    (tmp_path / "w.safetensors").write_bytes(length.to_bytes(8, "little") + header + data[8 + size :])
+    assert_same_arrays(weights.read_weights(tmp_path / "w.safetensors")[1], values)
