@@ -82,6 +82,8 @@ def test_nothing_tells_a_killed_run_from_one_left_alone(folder, left_alone, kill
     moments = sorted(random.Random(int(number)).sample(range(2, 38), kills))
     workdir = f"killed-{number}"
     for moment in moments:
+        if number == signal.SIGTERM and steps(folder / workdir) >= moment:
+            continue  # taken before it could be told to stop; one that has only begun to start just ends
         job = start(folder, workdir)
         deadline = time.monotonic() + 1500
         while steps(folder / workdir) < moment:
