@@ -170,6 +170,9 @@ class Programs:
                 with contextlib.suppress(Exception):  # whatever keeps it from being loaded here, it can be compiled
                     loaded = copies.load_on(next(iter(programs.values())), place)
                     output = loaded(values, *arguments)
+                    if place is not None and place.platform == "cpu":
+                        # What came from the cache on disk may be loaded once more, and then not run.
+                        jax.block_until_ready(output)
                     programs[place] = loaded
                     return output
             programs[place] = _jitted().lower(network.graph, values, *arguments).compile()

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -84,6 +85,26 @@ def test_a_network_is_looked_up_once_and_not_for_every_batch(network, monkeypatc
     expected = forward(batch)
     monkeypatch.setattr(nnx.GraphDef, "__hash__", lambda graph: pytest.fail("it was looked up"))
     np.testing.assert_array_equal(forward(batch), expected)
+
+
+def test_a_program_that_is_loaded_and_cannot_be_run_is_compiled(network, monkeypatch):
+    """As one that came from the cache on disk, on a CPU's next device; the error comes with the result."""
+
+    class Failed:
+        def block_until_ready(self):
+            raise RuntimeError("NOT_FOUND: Function fusion not found")
+
+    made = Programs(jax.devices()[:1] * 2)
+    forward, batch = made.forward(network), picture(0, 1, 12, 16, 3)
+    expected = forward(batch)
+    ((programs_of_shape,),) = (known.compiled.values() for known in made._networks.values())
+    programs_of_shape["another device"] = programs_of_shape.pop(jax.devices()[0])
+    loaded = []
+    monkeypatch.setattr(
+        programs.copies, "load_on", lambda *arguments: loaded.append(arguments) or (lambda *batch: Failed())
+    )
+    np.testing.assert_array_equal(forward(batch), expected)
+    assert len(loaded) == 1
 
 
 def test_networks_of_other_parameters_have_their_own_programs():
