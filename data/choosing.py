@@ -34,6 +34,36 @@ class Source(NamedTuple):
     clip: Clip = ()
 
 
+class Offer(NamedTuple):
+    """What LR pictures there are to choose from for a set.
+
+    Attributes:
+        sources: they.
+        is_sub: whether those that are parts of larger ones are wanted.
+        chosen: the folder that the user names, if one is: then they are in it.
+    """
+
+    sources: Sequence[Source]
+    is_sub: bool = False
+    chosen: epath.Path | None = None
+
+
+def make_offer(search: Search, folder: epath.Path, sources: Sequence[Source], *, is_sub: bool = False) -> Offer:
+    """Return what was found for a set, or what is in the folder that the user names instead.
+
+    Args:
+        search: what is looked for.
+        folder: the set's, from which that folder may be named.
+        sources: the LR pictures that were found.
+        is_sub: whether the HR pictures are parts of larger ones.
+    """
+    if search.choice.lr_dir in ("", MADE):
+        return Offer(sources, is_sub)
+    chosen = search.choice.locate("lr_dir", (folder, folder.parent))
+    found = find_sources(search, Sub(chosen, named_by(chosen).name))
+    return Offer(list(found), read_folder_name(chosen.name).is_sub, chosen)
+
+
 def find_sources(
     search: Search, sub: Sub, scale: int | None = None, above: Sequence[str] = (), clip: Clip = ()
 ) -> Iterator[Source]:
@@ -64,30 +94,21 @@ def lengthen(clip: Clip, sub: Sub, role: str) -> Clip:
     return clip if sub.name.only_sorts or sub.name.role == role else (*clip, sub.path.name)
 
 
-def pair_up(
-    search: Search,
-    folder: epath.Path,
-    hr: Sequence[epath.Path],
-    sources: Sequence[Source],
-    *,
-    is_sub: bool = False,
-    clip: Clip = (),
-) -> list[Pair]:
+def pair_up(search: Search, folder: epath.Path, hr: Sequence[epath.Path], offer: Offer, clip: Clip = ()) -> list[Pair]:
     """Pair HR pictures with LR ones, or with none where there are none for this scale.
 
     Args:
         search: what is looked for.
         folder: the set's, for messages.
         hr: the HR pictures.
-        sources: the LR pictures that there are.
-        is_sub: whether the HR pictures are parts of larger ones.
+        offer: the LR pictures that there are.
         clip: folders that lead to the HR pictures, as of `Source.clip`.
 
     Raises:
         FileNotFoundError: when an HR picture lacks its LR one, if none may.
         InputError: when there are two sources, or two pictures, to choose from; or those there are do not fit.
     """
-    source, note = _choose(search, folder, sources, is_sub, clip)
+    source, note = _choose(search, folder, offer, clip)
     if source is None:
         return [Pair(path.stem, path, None, note) for path in hr]
     found = match_names(hr, source.pictures, search.scale)
@@ -133,20 +154,14 @@ def split_by_size(pictures: Sequence[epath.Path], scale: int) -> tuple[list[epat
     return [path for path in pictures if path not in small], fitting
 
 
-def _choose(
-    search: Search, folder: epath.Path, sources: Sequence[Source], is_sub: bool, clip: Clip
-) -> tuple[Source | None, str]:
+def _choose(search: Search, folder: epath.Path, offer: Offer, clip: Clip) -> tuple[Source | None, str]:
     """Return the LR pictures to take, if any, and what is to be said of others."""
-    choice, scale, chosen = search.choice, search.scale, None
+    choice, scale = search.choice, search.scale
     if choice.lr_dir == MADE:
         return None, "as asked"
-    if choice.lr_dir:
-        chosen = choice.locate("lr_dir", (folder, folder.parent))
-        sources = list(find_sources(search, Sub(chosen, named_by(chosen).name)))
-        is_sub = read_folder_name(chosen.name).is_sub
-    told = [(source, _scale_of(source, scale)) for source in _of_clip(search, sources, clip)]
+    told = [(source, _scale_of(source, scale)) for source in _of_clip(search, offer.sources, clip)]
     fits = [source for source, its_scale in told if its_scale in (None, scale)]
-    fits = [source for source in fits if source.is_sub == is_sub] or fits
+    fits = [source for source in fits if source.is_sub == offer.is_sub] or fits
     if len(fits) > 1:
         one, two = (_within(source.path, folder) for source in fits[:2])
         raise InputError(
@@ -155,10 +170,10 @@ def _choose(
         )
     if fits:
         return fits[0], ""
-    if chosen is not None:
+    if offer.chosen is not None:
         scales = count_scales(its_scale for _, its_scale in told if its_scale)
         there = f"LR pictures for {scales} only" if scales else "no LR pictures"
-        raise InputError(f"{choice.flag}lr_dir: found {there} in {chosen}, expected some for ×{scale}")
+        raise InputError(f"{choice.flag}lr_dir: found {there} in {offer.chosen}, expected some for ×{scale}")
     return None, ", ".join(f"{_within(_above_clip(source), folder)} is for ×{its_scale}" for source, its_scale in told)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from data.choosing import Clip, Source, find_clips, find_sources, pair_up, split_by_size
+from data.choosing import Clip, Source, find_clips, find_sources, make_offer, pair_up, split_by_size
 from data.doubles import refuse_small
 from data.search import MADE, Search, Sub, named_by, subfolders
 from msnlan_jax.errors import InputError
@@ -167,12 +167,13 @@ class Finder:
             there = _name_others(hr.path)
             raise InputError(f"{hr.path}: found no pictures{there}, expected {expected_pictures(search.split)}")
         sources = self._sources_of(search, places[0][1], hr, subs)
+        offer = make_offer(search, folder, sources, is_sub=hr.name.is_sub)
         others = [sub.path for sub in subs if not sub.name.role and not hr.path.is_relative_to(sub.path)]
         found: list[Pair] = []
         for clip, where in places:
             pictures, lr = split_mixed(search.pictures(where), search.scale)
-            own = [Source(where, search.scale, hr.name.is_sub, lr, clip)] if lr else []
-            pairs = pair_up(search, folder, pictures, [*sources, *own], is_sub=hr.name.is_sub, clip=clip)
+            own = [Source(where, search.scale, hr.name.is_sub, lr, clip)] if lr and not offer.chosen else []
+            pairs = pair_up(search, folder, pictures, offer._replace(sources=[*offer.sources, *own]), clip)
             if not self._choice.lr_dir:
                 refuse_small(folder, pairs, [other.joinpath(*clip) for other in others], search, self._choice.flag)
             above = "".join(f"{part}_" for part in clip) if only is None else ""
@@ -205,7 +206,7 @@ class Finder:
         if not lr:
             hr, lr = split_by_size(pictures, self._search.scale)
         sources += [Source(folder, self._search.scale, False, lr)] if lr else []
-        return pair_up(self._search, folder, hr, sources)
+        return pair_up(self._search, folder, hr, make_offer(self._search, folder, sources))
 
 
 def expected_pictures(split: str) -> str:

@@ -22,19 +22,26 @@ FULL_OPTIMISATION = {
 }
 
 
+def free_address():
+    """Return host:port for a job's first process."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def on_cpu(cache):
+    """Return the environment of a process that runs this project on CPU, and keeps programs in a folder."""
+    return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+
+
 def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess.STDOUT):
     """Start Python code in `processes`, each with `devices`; return the processes.
 
     It is given the arguments, its process's number, how many there are, and the address of the first one.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {
+    address = free_address()
+    environment = on_cpu(cache) | {
         "XLA_FLAGS": f"{QUICK_COMPILATION} --xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     return [
@@ -51,22 +58,12 @@ def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess
 
 def run_pair(program, folder, *flags, of_second=()):
     """Run a program as a job of two processes, the second perhaps with other flags; return codes, outputs, errors."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-    }
+    address = free_address()
     jobs = []
     for index in range(2):
         place = [f"--coordinator_address={address}", "--num_processes=2", f"--process_id={index}"]
         command = [sys.executable, str(ROOT / program), *((of_second or flags) if index else flags), *place]
-        jobs.append(
-            subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
+        streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        jobs.append(subprocess.Popen(command, cwd=folder, env=on_cpu(folder / "xla"), text=True, **streams))
     outputs = [job.communicate(timeout=600) for job in jobs]
     return [job.returncode for job in jobs], *zip(*outputs, strict=True)

@@ -1,29 +1,23 @@
 """Commands in processes of their own, as a user starts them."""
 
 import json
-import os
 import platform
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.jobs import ROOT, on_cpu
 from tests.samples import SIZES, save_noise, save_workdir, tiny_parameters
-
-ROOT = Path(__file__).parents[1]
 
 
 def start(folder, *arguments, code=0):
     """Run Python in a process of its own; return what it prints, and standard error."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-    }
     command = [sys.executable, *map(str, arguments)]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=folder, env=on_cpu(folder / "xla"), capture_output=True, text=True, check=False
+    )
     assert result.returncode == code, result.stderr
     return result.stdout, result.stderr
 

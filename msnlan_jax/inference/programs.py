@@ -171,8 +171,7 @@ class Programs:
                     loaded = copies.load_on(next(iter(programs.values())), place)
                     output = loaded(values, *arguments)
                     if place is not None and place.platform == "cpu":
-                        # What came from the cache on disk may be loaded once more, and then not run.
-                        jax.block_until_ready(output)
+                        jax.block_until_ready(output)  # it may yet fail
                     programs[place] = loaded
                     return output
             programs[place] = _jitted().lower(network.graph, values, *arguments).compile()

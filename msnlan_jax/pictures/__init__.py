@@ -3,12 +3,14 @@
 from msnlan_jax.pictures.bicubic import (
     Bicubic,
 )
+from msnlan_jax.pictures.depth import (
+    AnyPicture,
+)
 from msnlan_jax.pictures.images import (
     DEEP_LEVEL,
     DEEP_SUFFIXES,
     IMAGE_SUFFIXES,
     WRITTEN_SUFFIXES,
-    AnyPicture,
     Photo,
     Picture,
     RGBPicture,

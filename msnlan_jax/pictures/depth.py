@@ -6,6 +6,8 @@ import imagecodecs
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+# Of 8 bits a channel, 0..255, or of 16, 0..65535. Underscores: two pictures in one signature may differ in size.
+AnyPicture = UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]
 # A colour PPM's header: width, height, the largest value; comments run to the end of their line.
 _PPM = re.compile(rb"P[36](?:(?:\s|#[^\n]*\n)+(\d+)){3}")
 # A JPEG 2000's codestream, which sizes follow.
@@ -25,9 +27,7 @@ def stored_bits(data: bytes, form: str | None) -> int:
     return 8
 
 
-def read_jpeg2000(
-    data: bytes, bits: int
-) -> UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]:
+def read_jpeg2000(data: bytes, bits: int) -> AnyPicture:
     """Return the pixels of a JPEG 2000 file of so many bits a channel, as 0..255, or 0..65535 where it has more than 8.
 
     Pillow shifts them, and white turns gray, or black. imagecodecs raises.

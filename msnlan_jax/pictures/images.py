@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import UInt8, UInt16
+from jaxtyping import UInt8
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import depth, png, tiff
+from msnlan_jax.pictures.depth import AnyPicture
 from msnlan_jax.runtime import files
 
 # Names of what is written, in 8 bits a channel, and of what may be written in 16.
@@ -34,7 +35,6 @@ _MOST_BYTES = dict.fromkeys((".tif", ".tiff", ".bmp"), 2**32 - 2**20)
 # Underscores: two pictures in one signature may differ in size.
 Picture = UInt8[np.ndarray, "_h _w *_channels"]
 RGBPicture = UInt8[np.ndarray, "_h _w 3"]
-AnyPicture = UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]
 # Where JPEG 2000's channels are what they are called, without conversion.
 _JPEG2000_MODES = ("L", "I;16", "LA", "RGB", "RGBA")
 # One thread at a time may turn it elsewhere.

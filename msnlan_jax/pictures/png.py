@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import imagecodecs
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import UInt16
 from PIL import Image
+
+from msnlan_jax.pictures.depth import AnyPicture
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What pixels are made of: colours, and which of them are transparent.
@@ -24,8 +26,6 @@ _MAX_PROFILE = 2**26
 # No byte of deflate stands for more, and none of TIFF's other compressions but those not named here.
 _MOST_EXPANSION = 1032
 _BOUNDED = (1, 5, 8, 32773, 32946)  # none, LZW, deflate, run lengths, deflate
-
-Pixels = UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +69,7 @@ def essentials(data: bytes) -> Essentials:
             profile = _inflate(content.partition(b"\0")[2][1:], _MAX_PROFILE)
         elif kind == b"acTL" and len(content) == 8:
             animated = int.from_bytes(content[:4], "big")
-        elif (
-            kind == b"fcTL" and kept and kept[-1][4:8] != b"IDAT"
-        ):  # else the picture stands in for an animation that follows
+        elif kind == b"fcTL" and kept and kept[-1][4:8] != b"IDAT":  # else the picture stands in for one that follows
             is_frame = True
         elif _says_orientation(kind, content):
             turned.append(whole)
@@ -82,10 +80,10 @@ def essentials(data: bytes) -> Essentials:
     return Essentials(b"".join((_SIGNATURE, kept[0], *turned, *kept[1:])), profile, n_frames, header[9] == _PALETTE)
 
 
-def read(png: Essentials) -> Pixels:
+def read(png: Essentials) -> AnyPicture:
     """Return a file's pixels: 8 bits a channel or, where it has them, 16; a transparent colour as alpha, and a palette
     of grays as gray. imagecodecs raises."""
-    pixels: Pixels = imagecodecs.png_decode(png.data)
+    pixels: AnyPicture = imagecodecs.png_decode(png.data)
     if png.has_palette and pixels.shape[2:] == (3,) and (pixels[:, :, :1] == pixels[:, :, 1:]).all():
         return np.ascontiguousarray(pixels[:, :, 0])
     return pixels

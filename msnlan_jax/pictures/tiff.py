@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import tifffile
-from jaxtyping import UInt8, UInt16
+from jaxtyping import UInt16
 
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import png
+from msnlan_jax.pictures.depth import AnyPicture
 
 # Pages that are looked at: a damaged file of a thousand bytes may hold hundreds of thousands, one over the other.
 _MOST_PAGES = 100
@@ -18,7 +19,6 @@ _GRAYS = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
 _COLOURS = (*_GRAYS, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.SEPARATED)
 # Whose colours libtiff converts.
 _JPEG = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
-_Pixels = UInt8[np.ndarray, "_h _w *_channels"] | UInt16[np.ndarray, "_h _w *_channels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TIFF:
         icc_profile: the colour profile, if there is one.
     """
 
-    pixels: _Pixels
+    pixels: AnyPicture
     has_inks: bool
     orientation: Any
     icc_profile: bytes | None
@@ -110,7 +110,7 @@ def _check_pages(file: tifffile.TiffFile, first: tifffile.TiffPage) -> None:
         raise InputError(f"found {count} pages, expected a single picture")
 
 
-def _scaled(pixels: _Pixels, bits: int) -> _Pixels:
+def _scaled(pixels: AnyPicture, bits: int) -> AnyPicture:
     """Return values of so many bits as those of 8 or 16."""
     most, wanted = 2**bits - 1, int(np.iinfo(pixels.dtype).max)
     if most == wanted:
@@ -118,7 +118,7 @@ def _scaled(pixels: _Pixels, bits: int) -> _Pixels:
     return np.asarray((pixels.astype(np.uint32) * wanted + most // 2) // most, pixels.dtype)
 
 
-def _by_channels(page: tifffile.TiffPage) -> _Pixels:
+def _by_channels(page: tifffile.TiffPage) -> AnyPicture:
     """Return a page's values as `[H,W,C]`."""
     values = page.asarray()
     is_known = page.axes in ("YX", "YXS", "SYX") and values.ndim == len(page.axes) and 0 not in values.shape
@@ -126,11 +126,11 @@ def _by_channels(page: tifffile.TiffPage) -> _Pixels:
         found = f"{values.dtype} {values.shape} along the axes {page.axes}"
         raise ValueError(f"found {found}, expected rows, columns and channels")
     values = np.moveaxis(values, 0, -1) if page.axes == "SYX" else values
-    pixels: _Pixels = np.array(values[:, :, None] if page.axes == "YX" else values)
+    pixels: AnyPicture = np.array(values[:, :, None] if page.axes == "YX" else values)
     return pixels
 
 
-def _with_alpha_apart(pixels: _Pixels, page: tifffile.TiffPage, n_colours: int) -> _Pixels:
+def _with_alpha_apart(pixels: AnyPicture, page: tifffile.TiffPage, n_colours: int) -> AnyPicture:
     """Return `[H,W]` for gray, else `[H,W,C]`, without what is neither colour nor alpha, and with colours that are not
     multiplied by alpha."""
     if pixels.shape[2] < n_colours:

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+import zipfile
 from collections.abc import Iterator
 
 from etils import epath
@@ -28,6 +29,21 @@ def refuse_others(path: epath.PathLike, data: bytes, kind: str) -> None:
     for what, starts in _OTHERS.items():
         if data[:100].lstrip().lower().startswith(starts):
             raise InputError(f"{path}: found {what}, expected a {kind}")
+
+
+def check_sums(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that has changed since it was written, which PyTorch does not look for; one that was written
+    without checksums can be read after this.
+
+    Raises:
+        ValueError: naming the member.
+    """
+    if any(member.CRC for member in archive.infolist()):
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of {shown(damaged)} is not that of its bytes")
+        return
+    for member in archive.infolist():  # torch.serialization.set_crc32_options(False) leaves zeros
+        del member.CRC
 
 
 @contextlib.contextmanager

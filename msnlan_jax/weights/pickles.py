@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.weights.damage import shown
+from msnlan_jax.weights.damage import check_sums, shown
 
 # Bytes of a number, by the storage's name in the pickle.
 _SIZES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1}
@@ -327,22 +327,12 @@ def _check_archive(path: epath.PathLike, data: bytes) -> None:
         if any(member.compress_type != zipfile.ZIP_STORED for member in members) or sum(sizes.values()) > len(data):
             raise ValueError(f"its archive is compressed, or claims more than {len(data)} bytes")
         (pickled,) = pickles
-        _check_sums(archive)
+        check_sums(archive)
         unpickler = _Unpickler(io.BytesIO(archive.read(pickled)), path)
     unpickler.load()
     for key, size in unpickler.sizes.items():
         if (found := sizes[f"{pickled.removesuffix('data.pkl')}data/{key}"]) != size:
             raise ValueError(f"storage {key} has {found} bytes, and is said to have {size}")
-
-
-def _check_sums(archive: zipfile.ZipFile) -> None:
-    """Refuse what has changed since it was written, which PyTorch does not look for."""
-    if any(member.CRC for member in archive.infolist()):
-        if damaged := archive.testzip():
-            raise ValueError(f"the checksum of {shown(damaged)} is not that of its bytes")
-        return
-    for member in archive.infolist():  # torch.serialization.set_crc32_options(False)
-        del member.CRC
 
 
 def _check_legacy(path: epath.PathLike, data: bytes) -> None:

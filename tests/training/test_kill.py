@@ -1,20 +1,18 @@
 """Runs that are killed and started again, as the same command: nothing tells them from one that was left alone."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from msnlan_jax import weights
+from tests.jobs import ROOT, on_cpu
 from tests.samples import save_noise
 
-ROOT = Path(__file__).parents[2]
 FIELDS = {
     "model.n_feats": 16,
     "model.n_groups": 2,
@@ -42,16 +40,11 @@ def folder(tmp_path_factory):
 
 
 def start(folder, workdir):
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-    }
     flags = [f"--config.{name}={value}" for name, value in FIELDS.items()]
     return subprocess.Popen(
         [sys.executable, ROOT / "train.py", "--config", ROOT / "configs/quickstart.py", "--workdir", workdir, *flags],
         cwd=folder,
-        env=environment,
+        env=on_cpu(folder / "xla"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
