@@ -19,7 +19,7 @@ def load_on(program: jax.stages.Compiled, device: jax.Device) -> jax.stages.Comp
 
     Raises:
         Exception: of any kind where this version of JAX, or the device's compiler, cannot do it. A program may also
-            load and then refuse its first arguments, or fail while it runs, as on a CPU one from the cache on disk does.
+            load and then refuse its first arguments, or fail while it runs, as on CPU one from the cache on disk does.
     """
     serialized, in_tree, out_tree = serialize_executable.serialize(program)
     unloaded, arguments, no_keywords = _Loader(serialized, device).load()
