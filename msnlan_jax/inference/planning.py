@@ -17,9 +17,9 @@ from msnlan_jax.network import KERNEL_SIZES, MSNLAN, MSNLANConfig, multiply_adds
 from msnlan_jax.network.attention import limit_scores, smallest_block, split_rows, working_bytes
 from msnlan_jax.runtime import GB, count_cores, limit_bytes
 
-# The program: Python and JAX, and what compiling takes, of each residual block besides. By the peak memory of the bundled
-# network in tiles, 1.29 GB, and of the published one on 64×48 pixels. It counts where it shares the memory with what
-# it computes, so not with an accelerator.
+# The program: Python and JAX, and what compiling takes, of each residual block besides. By the peak memory of the
+# bundled network in tiles, 1.29 GB, and of the published one on 64×48 pixels. It counts where it shares the memory with
+# what it computes, so not with an accelerator.
 _PROGRAM_BYTES = {"cpu": (0.8 * GB, 0.005 * GB)}
 # Bytes that every pixel of the output takes at most, from the peak memory of runs at 1500×1000 to 6000×4000 LR pixels,
 # ×4 and ×2:
