@@ -31,7 +31,12 @@ def free_address():
 
 def on_cpu(cache):
     """Return the environment of a process that runs this project on CPU, and keeps programs in a folder."""
-    return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
 def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess.STDOUT):
