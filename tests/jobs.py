@@ -45,14 +45,11 @@ def start_job(code, *arguments, cache, processes=1, devices=1, stderr=subprocess
     It is given the arguments, its process's number, how many there are, and the address of the first one.
     """
     address = free_address()
-    environment = on_cpu(cache) | {
-        "XLA_FLAGS": f"{QUICK_COMPILATION} --xla_force_host_platform_device_count={devices}",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    flags = f"{QUICK_COMPILATION} --xla_force_host_platform_device_count={devices}"
     return [
         subprocess.Popen(
             [sys.executable, "-c", code, *map(str, (*arguments, index, processes, address))],
-            env=environment,
+            env=on_cpu(cache) | {"XLA_FLAGS": flags},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
