@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from msnlan_jax.errors import InputError
 from msnlan_jax.pictures import depth, png, tiff
 from msnlan_jax.pictures.depth import AnyPicture
-from msnlan_jax.runtime import files
+from msnlan_jax.runtime import files, recognition
 
 # Names of what is written, in 8 bits a channel, and of what may be written in 16.
 WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -90,8 +90,15 @@ def read_photo(path: epath.PathLike) -> Photo:
     except Image.DecompressionBombError:
         raise InputError(f"{path}: found more than {MAX_PIXELS:,} pixels, a decompression bomb; refused") from None
     except Exception as error:  # Pillow's decoders raise whatever their format's parser does
-        reason = "not a picture in a known format" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(f"{path}: broken or unreadable picture: {reason}") from None
+        raise _unreadable(path, data, error) from None
+
+
+def _unreadable(path: epath.PathLike, data: bytes, error: Exception) -> InputError:
+    if not isinstance(error, UnidentifiedImageError):
+        return InputError(f"{path}: broken or unreadable picture: {error}")
+    if what := recognition.recognise(data):
+        return InputError(f"{path}: found {what}, expected a PNG, JPEG, TIFF or the like")
+    return InputError(f"{path}: broken or unreadable picture: not a picture in a known format")
 
 
 def read_image(path: epath.PathLike) -> Picture:

@@ -3,7 +3,7 @@
 `config_flags` reads the configurations of training, and imports ml_collections, which nothing else here needs.
 """
 
-from msnlan_jax.runtime import command, distributed, files, lock, machine, relay
+from msnlan_jax.runtime import command, distributed, files, lock, machine, recognition, relay
 from msnlan_jax.runtime.compilation import (
     compiler_options,
 )
@@ -33,5 +33,6 @@ __all__ = [
     "lock",
     "machine",
     "prepare_output_dir",
+    "recognition",
     "relay",
 ]

@@ -8,15 +8,9 @@ from collections.abc import Iterator
 from etils import epath
 
 from msnlan_jax.errors import InputError
-from msnlan_jax.runtime import command
+from msnlan_jax.runtime import command, recognition
 
 _LONGEST = 200
-_OTHERS = {
-    "a pointer of Git LFS, as 'git lfs pull' replaces by the file": (b"version https://git-lfs",),
-    "a web page": (b"<!doctype", b"<html", b"<?xml"),
-    "a packed file (gzip, xz or bzip2)": (b"\x1f\x8b", b"\xfd7zxz", b"bzh"),
-    "an HDF5 file": (b"\x89hdf",),
-}
 _TORCH_MEMORY = "DefaultCPUAllocator"  # in what PyTorch says when there is no memory
 
 
@@ -26,9 +20,8 @@ def refuse_others(path: epath.PathLike, data: bytes, kind: str) -> None:
     Raises:
         InputError: saying what it is.
     """
-    for what, starts in _OTHERS.items():
-        if data[:100].lstrip().lower().startswith(starts):
-            raise InputError(f"{path}: found {what}, expected a {kind}")
+    if what := recognition.recognise(data):
+        raise InputError(f"{path}: found {what}, expected a {kind}")
 
 
 def check_sums(archive: zipfile.ZipFile) -> None:

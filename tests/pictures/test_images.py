@@ -181,6 +181,14 @@ def test_what_is_no_picture_is_refused(tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(InputError, match=r"text\.png: broken or unreadable picture: not a picture in a known format$"):
         read_image(tmp_path / "text.png")
+    for start, what in {
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1": "a HEIC picture, as telephones take them",
+        b"version https://git-lfs.github.com/spec/v1\n": "a pointer of Git LFS, as .*",
+        b"\n<!DOCTYPE html>": "a web page",
+    }.items():
+        (tmp_path / "other.png").write_bytes(start)
+        with pytest.raises(InputError, match=rf"other\.png: found {what}, expected a PNG, JPEG, TIFF or the like$"):
+            read_image(tmp_path / "other.png")
     (tmp_path / "empty.png").touch()
     with pytest.raises(InputError, match=r"empty\.png: found an empty file, expected a picture$"):
         read_image(tmp_path / "empty.png")
