@@ -4,16 +4,16 @@
     python train.py --config configs/bundled.py --workdir runs/x2 --config.data.dir=prepared
 
 The rate stays as it is, and the averaged parameters are good at any moment, so that a run may be stopped and continued
-whenever there is time. What it has reached is brought to rest by a run that starts from it, on larger patches and with
-a rate that falls to zero:
+whenever there is time. What it has reached is brought to rest by a run that starts from it, with a rate that falls to
+zero:
 
-    ... --workdir runs/x2-end --config.init_from=runs/x2 --config.patch_size=32 --config.schedule=cosine \
-        --config.learning_rate=3e-4 --config.total_steps=5000
+    ... --workdir runs/x2-end --config.init_from=runs/x2 --config.schedule=cosine --config.learning_rate=3e-4 \
+        --config.total_steps=5000 --config.warmup_steps=20
 
-×3 and ×4 start from ×2, with a fresh up-sampler, and then go the same way:
+×3 and ×4 start from that, with a fresh up-sampler:
 
-    ... --workdir runs/x3 --config.scale=3 --config.init_from=runs/x2 --config.init_new_tail=True
-    ... --workdir runs/x4 --config.scale=4 --config.init_from=runs/x2 --config.init_new_tail=True
+    ... --workdir runs/x4-end --config.scale=4 --config.init_from=runs/x2-end --config.init_new_tail=True \
+        --config.schedule=cosine --config.total_steps=4000 --config.warmup_steps=50 --config.ema_decay=0.998
 """
 
 from ml_collections import ConfigDict
