@@ -1,4 +1,4 @@
-# Two commands: `make demo`, four minutes on two CPU cores, and `make test`, twelve, each after installing once. Everything
+# Two commands: `make demo`, four minutes on two CPU cores, and `make test`, fifteen, each after installing once. Everything
 # is installed into .venv; nothing system-wide.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,7 +33,7 @@ demo: .venv/train
 	@echo "Look at runs/demo/eval/strips/held_out/astronaut.png, and for the weights that come with the package at runs/demo/bundled/report.html"
 
 test: .venv/dev
-	@echo "Every check and test: about thirteen minutes on two CPU cores"
+	@echo "Every check and test: about fifteen minutes on two CPU cores"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -94,11 +94,10 @@ def read_photo(path: epath.PathLike) -> Photo:
 
 
 def _unreadable(path: epath.PathLike, data: bytes, error: Exception) -> InputError:
-    if not isinstance(error, UnidentifiedImageError):
-        return InputError(f"{path}: broken or unreadable picture: {error}")
     if what := recognition.recognise(data):
         return InputError(f"{path}: found {what}, expected a PNG, JPEG, TIFF or the like")
-    return InputError(f"{path}: broken or unreadable picture: not a picture in a known format")
+    reason = "not a picture in a known format" if isinstance(error, UnidentifiedImageError) else error
+    return InputError(f"{path}: broken or unreadable picture: {reason}")
 
 
 def read_image(path: epath.PathLike) -> Picture:

@@ -8,12 +8,13 @@ _STARTS = {
     "a PDF file": (b"%pdf-",),
     "an HDF5 file": (b"\x89hdf",),
 }
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 
 
 def recognise(data: bytes) -> str:
     """Return what a file's content is, with an article, for a message; "" where that is nothing known here."""
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
+    brands = data[8 : int.from_bytes(data[:4])]  # the main one, four bytes that are none, and those it agrees with
+    if data[4:8] == b"ftyp" and any(brand in brands for brand in _HEIC_BRANDS):
         return "a HEIC picture, as telephones take them"
     start = data[:100].lstrip().lower()
     return next((what for what, starts in _STARTS.items() if start.startswith(starts)), "")

@@ -182,7 +182,8 @@ def test_what_is_no_picture_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"text\.png: broken or unreadable picture: not a picture in a known format$"):
         read_image(tmp_path / "text.png")
     for start, what in {
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1": "a HEIC picture, as telephones take them",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "a HEIC picture, as telephones take them",
+        b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic": "a HEIC picture, as telephones take them",
         b"version https://git-lfs.github.com/spec/v1\n": "a pointer of Git LFS, as .*",
         b"\n<!DOCTYPE html>": "a web page",
     }.items():
